@@ -1,1 +1,4 @@
-
+//! tonearm
+#![forbid(unsafe_code)]
+pub mod recording;
+pub mod sign;

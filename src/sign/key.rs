@@ -1,0 +1,265 @@
+//! Keys: their strength, their windows, and the one place where a MAC is made or compared.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::token::{Mac256, TokenId, is_kid};
+use super::{Policy, fingerprint};
+use crate::recording::UnixTime;
+
+/// Shortest secret, in bytes.
+const MIN_SECRET: usize = 32;
+/// Fewest different byte values in a secret: what a random one never misses.
+const MIN_DISTINCT: usize = 16;
+
+/// When a key signs and when it verifies. Each bound may be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// Signs from this second on.
+    pub mint_from: Option<UnixTime>,
+    /// Signs no more from this second on.
+    pub mint_until: Option<UnixTime>,
+    /// Verifies no more from this second on.
+    pub verify_until: Option<UnixTime>,
+}
+
+impl Window {
+    /// Whether the key may sign at `now`.
+    #[must_use]
+    pub fn mints_at(&self, now: UnixTime) -> bool {
+        self.mint_from.is_none_or(|from| from <= now)
+            && self.mint_until.is_none_or(|until| now < until)
+            && self.verifies_at(now)
+    }
+
+    /// Whether the key may verify at `now`. A key verifies before it signs, so that it can be
+    /// everywhere before the first URL made with it is.
+    #[must_use]
+    pub fn verifies_at(&self, now: UnixTime) -> bool {
+        self.verify_until.is_none_or(|until| now < until)
+    }
+}
+
+/// Whom a key's URLs are for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// This server.
+    #[default]
+    Origin,
+    /// A CDN that checks tokens itself, by name. The origin neither signs nor verifies with it.
+    Edge(String),
+}
+
+/// A signing key. Holds the keyed MAC, not the secret, and is wiped when dropped.
+#[derive(Clone)]
+pub struct Key {
+    kid: Box<str>,
+    mac: Hmac<Sha256>,
+    print: String,
+    window: Window,
+    audience: Audience,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("fingerprint", &self.print)
+            .field("window", &self.window)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a key is refused. No text of these holds any part of the secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 1 to 16 of `A-Za-z0-9_-`.
+    #[error("a key id is 1 to 16 of A-Z a-z 0-9 - _")]
+    Kid,
+    /// Too few bytes.
+    #[error("the secret has {0} bytes; it needs at least {MIN_SECRET}")]
+    Short(usize),
+    /// Too few different bytes to be random.
+    #[error("the secret has {0} different byte values; a random one has at least {MIN_DISTINCT}")]
+    Weak(usize),
+    /// `mint_until` is not after `mint_from`.
+    #[error("mint_until is not after mint_from")]
+    EmptyWindow,
+}
+
+impl Key {
+    /// Makes a key of `secret`.
+    ///
+    /// # Errors
+    /// [`KeyError`] where the id, the secret or the window will not do.
+    pub fn new(
+        kid: &str,
+        secret: &[u8],
+        window: Window,
+        audience: Audience,
+    ) -> Result<Self, KeyError> {
+        if !is_kid(kid) {
+            return Err(KeyError::Kid);
+        }
+        if secret.len() < MIN_SECRET {
+            return Err(KeyError::Short(secret.len()));
+        }
+        let distinct = secret.iter().collect::<HashSet<_>>().len();
+        if distinct < MIN_DISTINCT {
+            return Err(KeyError::Weak(distinct));
+        }
+        if window
+            .mint_from
+            .zip(window.mint_until)
+            .is_some_and(|(from, until)| until <= from)
+        {
+            return Err(KeyError::EmptyWindow);
+        }
+        // HMAC takes a key of any length; the error exists for other constructions.
+        let mac = Hmac::new_from_slice(secret).map_err(|_| KeyError::Short(secret.len()))?;
+        Ok(Self {
+            kid: kid.into(),
+            mac,
+            print: fingerprint(secret),
+            window,
+            audience,
+        })
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// First 8 hex digits of SHA-256 of the secret: tells two keys apart, gives neither away.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.print
+    }
+
+    /// When it signs and verifies.
+    #[must_use]
+    pub const fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub const fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    fn keyed(&self, host: &str, path: &str, signed: &str) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        // Line 1 keeps this use of a key apart from any other; no line can hold an LF.
+        mac.update(b"tonearm-url-v1\nGET\n");
+        mac.update(host.as_bytes());
+        mac.update(b"\n");
+        mac.update(path.as_bytes());
+        mac.update(b"\n");
+        mac.update(signed.as_bytes());
+        mac
+    }
+
+    pub(super) fn sign(&self, host: &str, path: &str, signed: &str) -> Mac256 {
+        self.keyed(host, path, signed)
+            .finalize()
+            .into_bytes()
+            .into()
+    }
+
+    /// Whether `mac` is this key's over the four; the one comparison of MACs, in constant time.
+    pub(super) fn holds(&self, host: &str, path: &str, signed: &str, mac: &Mac256) -> bool {
+        self.keyed(host, path, signed).verify_slice(mac).is_ok()
+    }
+}
+
+/// The keys of one server, and the single URLs it has revoked.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    keys: Vec<Key>,
+    revoked: HashSet<TokenId>,
+}
+
+/// Why keys do not make a ring.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// No keys.
+    #[error("the keyring has no key")]
+    Empty,
+    /// One id twice.
+    #[error("the keyring has two keys {0:?}")]
+    DuplicateKid(String),
+    /// A key would be retired while URLs it signed still hold.
+    #[error(
+        "key {kid:?} is retired before the last URL it signs: verify_until must be at least {least}, which is mint_until + max_ttl + bucket"
+    )]
+    RetiredTooSoon {
+        /// Which key.
+        kid: String,
+        /// The earliest `verify_until` that would do.
+        least: UnixTime,
+    },
+}
+
+impl Keyring {
+    /// Makes a ring, and checks that no key leaves before the URLs it signed under `policy`.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn new(
+        keys: Vec<Key>,
+        revoked: HashSet<TokenId>,
+        policy: &Policy,
+    ) -> Result<Self, KeyringError> {
+        if keys.is_empty() {
+            return Err(KeyringError::Empty);
+        }
+        let mut kids = HashSet::new();
+        for key in &keys {
+            if !kids.insert(key.kid()) {
+                return Err(KeyringError::DuplicateKid(key.kid().to_owned()));
+            }
+            let lives = policy.max_ttl + policy.bucket;
+            if let (Some(mint), Some(verify)) = (key.window.mint_until, key.window.verify_until)
+                && verify < mint.plus(lives)
+            {
+                return Err(KeyringError::RetiredTooSoon {
+                    kid: key.kid().to_owned(),
+                    least: mint.plus(lives),
+                });
+            }
+        }
+        Ok(Self { keys, revoked })
+    }
+
+    /// Every key, in the file's order.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The key to sign with at `now`: the origin's whose `mint_from` came last.
+    #[must_use]
+    pub fn minting(&self, now: UnixTime) -> Option<&Key> {
+        self.keys
+            .iter()
+            .filter(|key| key.audience == Audience::Origin && key.window.mints_at(now))
+            .max_by_key(|key| key.window.mint_from)
+    }
+
+    pub(super) fn for_origin(&self, kid: &str) -> Option<&Key> {
+        self.keys
+            .iter()
+            .find(|key| key.kid() == kid && key.audience == Audience::Origin)
+    }
+
+    pub(super) fn has_revoked(&self, id: TokenId) -> bool {
+        self.revoked.contains(&id)
+    }
+}

@@ -1,0 +1,499 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+const VECTORS: &str = include_str!("../../tests/vectors/native-url.json");
+const NOW: UnixTime = UnixTime(1_767_225_600);
+
+fn vectors() -> Value {
+    serde_json::from_str(VECTORS).unwrap()
+}
+
+fn ring_of(keys: Vec<Key>) -> Keyring {
+    Keyring::new(keys, HashSet::new(), &Policy::default()).unwrap()
+}
+
+fn vector_key(kid: &str) -> Key {
+    let vectors = vectors();
+    let secret = BASE64URL
+        .decode(vectors["keys"][kid].as_str().unwrap())
+        .unwrap();
+    Key::new(kid, &secret, Window::default(), Audience::Origin).unwrap()
+}
+
+fn ring() -> Keyring {
+    ring_of(vec![vector_key("k26a"), vector_key("k26b")])
+}
+
+fn get<'a>(host: &'a str, target: &'a str) -> SignedRequest<'a> {
+    SignedRequest {
+        method: "GET",
+        host,
+        target,
+    }
+}
+
+#[test]
+fn the_vectors_policy_is_the_default() {
+    let policy = Policy::default();
+    let given = &vectors()["policy"];
+    assert_eq!(given["max_ttl"], policy.max_ttl);
+    assert_eq!(given["nbf_skew"], policy.nbf_skew);
+    assert_eq!(given["bucket_slack"], policy.bucket);
+}
+
+#[test]
+fn mint_vectors() {
+    let vectors = vectors();
+    let cases = vectors["mint"].as_array().unwrap();
+    assert_eq!(cases.len(), 14);
+    for case in cases {
+        let name = &case["name"];
+        let text = |field: &str| case[field].as_str().unwrap();
+        let (path, query) = text("target").split_once('?').unwrap();
+        let token = Token::parse(query.strip_prefix("sig=").unwrap()).unwrap();
+        assert_eq!(token.kid, text("kid"), "{name}");
+        let signed_path = token.signed_path(path).unwrap();
+        assert_eq!(
+            text("string_to_sign"),
+            format!(
+                "tonearm-url-v1\nGET\n{}\n{signed_path}\n{}",
+                text("host"),
+                token.signed
+            ),
+            "{name}"
+        );
+        // Minted anew from the claims, the very same target comes out.
+        let ring = ring_of(vec![vector_key(token.kid)]);
+        let before = UnixTime(token.claims.exp.0 - 600);
+        let minted = mint(
+            path,
+            &token.claims,
+            text("host"),
+            &ring,
+            &Policy::default(),
+            before,
+        );
+        assert_eq!(minted.unwrap().target, text("target"), "{name}");
+        assert_eq!(query, format!("sig={}", text("token")), "{name}");
+    }
+}
+
+#[test]
+fn verify_vectors() {
+    let vectors = vectors();
+    let cases = vectors["verify"].as_array().unwrap();
+    assert_eq!(cases.len(), 40);
+    for case in cases {
+        let text = |field: &str| case[field].as_str().unwrap();
+        let request = SignedRequest {
+            method: text("method"),
+            host: text("host"),
+            target: text("target"),
+        };
+        let now = UnixTime(case["now"].as_u64().unwrap());
+        let generation = case["current_generation"].as_u64().unwrap_or(0);
+        let verdict = verify(request, &ring(), &Policy::default(), now)
+            .and_then(|grant| grant.check_generation(u32::try_from(generation).unwrap()));
+        let word = verdict.map_or_else(Refusal::word, |()| "ok");
+        assert_eq!(word, text("expect"), "{}", text("name"));
+    }
+}
+
+#[test]
+fn bucket_and_ttl_vectors() {
+    let vectors = vectors();
+    let number = |case: &Value, field: &str| case[field].as_u64().unwrap();
+    for case in vectors["bucket"].as_array().unwrap() {
+        let policy = Policy {
+            bucket: number(case, "bucket"),
+            ..Policy::default()
+        };
+        let exp = policy.expiry(UnixTime(number(case, "now")), number(case, "ttl"));
+        assert_eq!(exp.0, number(case, "exp"), "{case}");
+    }
+    for case in vectors["ttl"].as_array().unwrap() {
+        let duration = Duration::from_secs(number(case, "duration_s"));
+        let listened = (case["kind"] == "playback").then_some(duration);
+        assert_eq!(
+            Policy::default().ttl(listened),
+            number(case, "ttl_s"),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn ttl_is_clamped_and_rounds_a_started_second_up() {
+    let policy = Policy {
+        base: 0,
+        ..Policy::default()
+    };
+    assert_eq!(policy.ttl(None), 300);
+    assert_eq!(policy.ttl(Some(Duration::from_millis(400_001))), 401);
+    assert_eq!(policy.ttl(Some(Duration::MAX)), policy.max_ttl);
+}
+
+/// Signs any text as a token over `/media/a/b/c.wav`, whatever the grammar thinks of it.
+fn signed(text: &str) -> String {
+    let mac = vector_key("k26a").sign("*", "/media/a/b/c.wav", text);
+    format!("/media/a/b/c.wav?sig={text}.{}", token::encode_mac(&mac))
+}
+
+#[test]
+fn grammar_of_truly_signed_tokens() {
+    let name = |bytes: usize| BASE64URL.encode("n".repeat(bytes));
+    for (token, expect) in [
+        ("1.k26a.1767229200", "ok"),
+        ("1.k26a.1767229200.da", "ok"),
+        ("1.k26a.1767229200.p1", "bad_signature"),
+        ("1.k26a.1767229200.g0", "ok"),
+        ("1.k26a.1767229200.g999999999", "ok"),
+        ("1.k26a.1767229200.g1234567890", "malformed"),
+        ("1.k26a.1767229200.g", "malformed"),
+        ("1.k26a.1767229200.g+1", "malformed"),
+        ("1.k26a.1767229200.d", "malformed"),
+        ("1.k26a.1767229200.da-", "malformed"),
+        ("1.k26a.1767229200.dx", "malformed"),
+        ("1.k26a.1767229200.da-_w", "malformed"),
+        ("1.k26a.1767229200.da-QQ", "ok"),
+        ("1.k26a.1767229200.da-QR", "malformed"),
+        (&format!("1.k26a.1767229200.da-{}", name(190)), "ok"),
+        (&format!("1.k26a.1767229200.da-{}", name(191)), "malformed"),
+        ("1.k26a.1767229200.h1", "malformed"),
+        ("1.k26a.1767229200.jAAECAwQFBgcICQo", "malformed"),
+        ("1.k26a.1767229200.n176722500", "malformed"),
+        ("1.k26a.1767229200.p", "malformed"),
+        ("1.k26a.1767229200.p0", "malformed"),
+        ("1.k26a.1767229200.p2", "malformed"),
+        ("1.k26a.1767229200.p1000", "malformed"),
+        ("1.k26a.1767229200.g1.di", "malformed"),
+        ("1.k26a.1767229200.z1", "unsupported_option"),
+        ("1.k26a.1767229200.A", "unsupported_option"),
+        ("1.k26a.1767229200.7", "malformed"),
+        ("1.k26a.1767229200.\u{e4}", "malformed"),
+        ("1..1767229200", "malformed"),
+        ("1.k26a", "malformed"),
+        ("1", "malformed"),
+        ("1.seventeen-letters.1767229200", "malformed"),
+        ("1.k26c.1767229200", "unknown_key"),
+        ("1.k26a.1767225600", "expired"),
+        ("1.k26a.1767225601", "ok"),
+        ("1.k26a.1767269100", "ok"),
+        ("1.k26a.1767269101", "ttl_too_long"),
+        ("1.k26a.9999999999", "ttl_too_long"),
+        ("1.k26a.1767229200.n1767225630", "ok"),
+        ("1.k26a.1767229200.n1767225631", "not_yet"),
+    ] {
+        let target = signed(token);
+        let verdict = verify(get("h", &target), &ring(), &Policy::default(), NOW);
+        assert_eq!(
+            verdict.map_or_else(Refusal::word, |_| "ok"),
+            expect,
+            "{token}"
+        );
+    }
+}
+
+#[test]
+fn queries() {
+    let good = signed("1.k26a.1767229200");
+    let (path, sig) = good.split_once('?').unwrap();
+    for (query, expect) in [
+        (format!("{sig}&a=b"), "ok"),
+        (format!("a=b&{sig}"), "ok"),
+        (format!("&&{sig}&"), "ok"),
+        (format!("a=sig=&{sig}"), "ok"),
+        (format!("{sig}&sig"), "duplicate"),
+        (format!("{sig}&{sig}"), "duplicate"),
+        ("sig".to_owned(), "malformed"),
+        ("Sig=1".to_owned(), "missing"),
+        (sig.replace("sig=", "SIG="), "missing"),
+        (format!("{sig};a=b"), "malformed"),
+        (format!("a=b?{sig}"), "missing"),
+        (format!("{sig}&a={}", "x".repeat(2048)), "too_long"),
+    ] {
+        let target = format!("{path}?{query}");
+        let verdict = verify(get("h", &target), &ring(), &Policy::default(), NOW);
+        assert_eq!(
+            verdict.map_or_else(Refusal::word, |_| "ok"),
+            expect,
+            "{query}"
+        );
+    }
+    let bare = verify(get("h", path), &ring(), &Policy::default(), NOW);
+    assert_eq!(bare, Err(Refusal::Missing));
+}
+
+#[test]
+fn a_key_has_windows_and_an_audience() {
+    let secret: Vec<u8> = (0..32).collect();
+    let key = |kid: &str, window, audience| Key::new(kid, &secret, window, audience).unwrap();
+    let leaving = Window {
+        mint_until: Some(NOW),
+        verify_until: Some(NOW.plus(43_500)),
+        ..Window::default()
+    };
+    let coming = Window {
+        mint_from: Some(NOW),
+        ..Window::default()
+    };
+    let ring = ring_of(vec![
+        key("coming", coming, Audience::Origin),
+        key("leaving", leaving, Audience::Origin),
+        key("edge", coming, Audience::Edge("cdn".into())),
+    ]);
+    let minting = |at| ring.minting(at).unwrap().kid().to_owned();
+    assert_eq!(minting(UnixTime(NOW.0 - 1)), "leaving");
+    assert_eq!(minting(NOW), "coming");
+
+    let policy = Policy::default();
+    let claims = Claims::until(UnixTime(NOW.0 + 43_499));
+    let before = UnixTime(NOW.0 - 1);
+    let old = mint("/a", &claims, "*", &ring, &policy, before)
+        .unwrap()
+        .target;
+    let at = |now| verify(get("h", &old), &ring, &policy, now).map(drop);
+    assert_eq!(at(NOW.plus(43_498)), Ok(()));
+    assert_eq!(at(NOW.plus(43_499)), Err(Refusal::Expired));
+    assert_eq!(at(NOW.plus(43_500)), Err(Refusal::KeyRetired));
+
+    let mac = ring.keys()[2].sign("*", "/a", "1.edge.1767229200");
+    let for_edge = format!("/a?sig=1.edge.1767229200.{}", token::encode_mac(&mac));
+    let verdict = verify(get("h", &for_edge), &ring, &policy, NOW);
+    assert_eq!(verdict, Err(Refusal::UnknownKey));
+}
+
+#[test]
+fn keys_and_rings_that_will_not_do() {
+    let key = |kid: &str, secret: &[u8], window| Key::new(kid, secret, window, Audience::Origin);
+    let secret: Vec<u8> = (0..32).collect();
+    let none = Window::default();
+    assert_eq!(key("", &secret, none).unwrap_err(), KeyError::Kid);
+    assert_eq!(key("a.b", &secret, none).unwrap_err(), KeyError::Kid);
+    assert_eq!(
+        key("a", &secret[..31], none).unwrap_err(),
+        KeyError::Short(31)
+    );
+    assert_eq!(key("a", &[7; 64], none).unwrap_err(), KeyError::Weak(1));
+    let reversed = Window {
+        mint_from: Some(NOW),
+        mint_until: Some(NOW),
+        ..none
+    };
+    assert_eq!(
+        key("a", &secret, reversed).unwrap_err(),
+        KeyError::EmptyWindow
+    );
+
+    let ring = |keys| Keyring::new(keys, HashSet::new(), &Policy::default()).unwrap_err();
+    assert_eq!(ring(vec![]), KeyringError::Empty);
+    let twice = vec![
+        key("a", &secret, none).unwrap(),
+        key("a", &secret, none).unwrap(),
+    ];
+    assert_eq!(ring(twice), KeyringError::DuplicateKid("a".into()));
+    let hasty = Window {
+        mint_until: Some(UnixTime(1)),
+        verify_until: Some(UnixTime(43_500)),
+        ..none
+    };
+    let least = UnixTime(43_501);
+    assert_eq!(
+        ring(vec![key("a", &secret, hasty).unwrap()]),
+        KeyringError::RetiredTooSoon {
+            kid: "a".into(),
+            least
+        }
+    );
+}
+
+#[test]
+fn revocation_of_one_url_and_of_a_generation() {
+    let id: TokenId = "AAECAwQFBgcICQoL".parse().unwrap();
+    let ring = Keyring::new(
+        vec![vector_key("k26a")],
+        HashSet::from([id]),
+        &Policy::default(),
+    );
+    let target = signed("1.k26a.1767229200.jAAECAwQFBgcICQoL");
+    let verdict = verify(get("h", &target), &ring.unwrap(), &Policy::default(), NOW);
+    assert_eq!(verdict, Err(Refusal::Revoked));
+
+    let target = signed("1.k26a.1767229200");
+    let grant = verify(get("h", &target), &self::ring(), &Policy::default(), NOW).unwrap();
+    assert_eq!(grant.check_generation(0), Ok(()));
+    assert_eq!(grant.check_generation(1), Err(Refusal::Revoked));
+}
+
+#[test]
+fn what_would_not_verify_is_not_minted() {
+    let policy = Policy::default();
+    let with = |path: &str, claims: Claims| mint(path, &claims, "h", &ring(), &policy, NOW);
+    let until = |seconds| Claims::until(NOW.plus(seconds));
+    let named = |name: &str| Claims {
+        disposition: Some(Disposition::Attachment(Some(name.to_owned()))),
+        ..until(60)
+    };
+    assert!(matches!(with("/a//b", until(60)), Err(MintError::Path(_))));
+    assert!(matches!(
+        with("/a", until(0)),
+        Err(MintError::Expiry { .. })
+    ));
+    assert!(matches!(
+        with("/a", until(43_501)),
+        Err(MintError::Expiry { .. })
+    ));
+    for name in ["", "a/b", "a\nb", &"x".repeat(191)] {
+        assert!(
+            matches!(with("/a", named(name)), Err(MintError::Name(_))),
+            "{name:?}"
+        );
+    }
+    let prefixed = Claims {
+        prefix: Some(3),
+        ..until(60)
+    };
+    assert_eq!(
+        with("/a/b", prefixed),
+        Ok(with(
+            "/a/b",
+            Claims {
+                prefix: Some(3),
+                ..until(60)
+            }
+        )
+        .unwrap())
+    );
+    assert_eq!(
+        with(
+            "/ab/c",
+            Claims {
+                prefix: Some(3),
+                ..until(60)
+            }
+        ),
+        Err(MintError::Prefix)
+    );
+}
+
+#[test]
+fn logs_and_texts_never_hold_a_mac() {
+    let target = signed("1.k26a.1767229200.da-Q2FsbA.jAAECAwQFBgcICQoL");
+    let (_, query) = target.split_once('?').unwrap();
+    let trace = TokenTrace::of_query(query).unwrap();
+    assert_eq!(trace.options, "da.jAAECAwQFBgcICQoL");
+    assert_eq!(
+        (trace.kid.as_str(), trace.exp),
+        ("k26a", UnixTime(1_767_229_200))
+    );
+    assert_eq!(trace.mac_print.len(), 8);
+    assert_eq!(
+        redact("GET /a?x=1&sig=1.k.2-_=&y=2 HTTP"),
+        "GET /a?x=1&sig=[redacted]&y=2 HTTP"
+    );
+    assert_eq!(
+        redact("two: ?sig=a \"?sig=b\""),
+        "two: ?sig=[redacted] \"?sig=[redacted]\""
+    );
+    assert_eq!(redact("nothing"), "nothing");
+    assert!(!format!("{:?}", ring()).contains("tonearm-test-key"));
+}
+
+fn claims() -> impl Strategy<Value = Claims> {
+    let disposition = prop_oneof![
+        Just(Disposition::Inline),
+        Just(Disposition::Attachment(None)),
+        "[a-zA-Zäöü .-]{1,40}".prop_map(|name| Disposition::Attachment(Some(name))),
+    ];
+    (
+        1..43_500_u64,
+        proptest::option::of(disposition),
+        proptest::option::of(0..1_000_000_000_u32),
+        any::<bool>(),
+        proptest::option::of(any::<[u8; 12]>().prop_map(TokenId)),
+        proptest::option::of((NOW.0 - 5_000..=NOW.0 + 30).prop_map(UnixTime)),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(ttl, disposition, generation, host_bound, token_id, not_before, prefix)| Claims {
+                exp: NOW.plus(ttl),
+                disposition,
+                generation,
+                host_bound,
+                token_id,
+                not_before,
+                prefix: prefix.then_some(7),
+            },
+        )
+}
+
+fn media_path() -> impl Strategy<Value = String> {
+    "/media/[a-z0-9]{1,8}/[a-z0-9_-]{1,8}/[A-Za-z0-9._-]{1,20}\\.wav"
+        .prop_filter("no dot segments", |path| check_path(path).is_ok())
+}
+
+proptest! {
+    #[test]
+    fn what_is_minted_verifies_and_says_the_same(path in media_path(), claims in claims()) {
+        let policy = Policy::default();
+        let minted = mint(&path, &claims, "Rec.Example.com:443", &ring(), &policy, NOW).unwrap();
+        let request = get("rec.example.com", &minted.target);
+        let grant = verify(request, &ring(), &policy, NOW).unwrap();
+        prop_assert_eq!(grant.path(), path);
+        prop_assert_eq!(grant.claims(), &claims);
+    }
+
+    #[test]
+    fn any_one_changed_byte_is_refused(
+        path in media_path(),
+        claims in claims(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let policy = Policy::default();
+        // A prefix grant covers other paths by design.
+        let claims = Claims { prefix: None, ..claims };
+        let minted = mint(&path, &claims, "h", &ring(), &policy, NOW).unwrap().target;
+        let mut bytes = minted.clone().into_bytes();
+        let at = at.index(bytes.len());
+        prop_assume!(bytes[at] != byte);
+        bytes[at] = byte;
+        if let Ok(changed) = String::from_utf8(bytes) {
+            prop_assert!(verify(get("h", &changed), &ring(), &policy, NOW).is_err(), "{}", changed);
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_is_injective(
+        a in (media_path(), claims()),
+        b in (media_path(), claims()),
+    ) {
+        let canonical = |(path, claims): &(String, Claims)| {
+            let host = if claims.host_bound { "h" } else { "*" };
+            let covered = claims.prefix.map_or(path.as_str(), |bytes| &path[..usize::from(bytes)]);
+            (format!("{host}\n{covered}\n{}", claims.encode("k")), (covered.to_owned(), claims.clone()))
+        };
+        let ((text_a, value_a), (text_b, value_b)) = (canonical(&a), canonical(&b));
+        prop_assert_eq!(text_a == text_b, value_a == value_b);
+    }
+
+    #[test]
+    fn no_target_panics(target in "\\PC{0,300}") {
+        let _ = verify(get("h", &target), &ring(), &Policy::default(), NOW);
+        let _ = redact(&target);
+        let _ = TokenTrace::of_query(&target);
+    }
+
+    #[test]
+    fn no_token_panics(token in "1\\.k26a\\.[0-9]{10}(\\.[a-z][A-Za-z0-9_-]{0,20}){0,4}\\.[A-Za-z0-9_-]{43}") {
+        let target = format!("/media/a/b/c.wav?sig={token}");
+        prop_assert!(verify(get("h", &target), &ring(), &Policy::default(), NOW).is_err());
+    }
+}
