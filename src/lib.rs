@@ -1,4 +1,7 @@
 //! tonearm
 #![forbid(unsafe_code)]
 pub mod recording;
+pub mod respond;
+pub mod route;
+pub mod select;
 pub mod sign;

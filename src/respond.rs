@@ -1,0 +1,418 @@
+//! Status and fields: what a selection looks like on the wire.
+//!
+//! The only author of 200, 206, 304, 412 and 416. Pure: it names the bytes to send and reads none
+//! of them. Which bytes is `select`'s decision; whether anything may be sent was `sign`'s.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+
+use crate::recording::{Representation, UnixTime};
+use crate::select::{ByteRange, Selection};
+use crate::sign::Disposition;
+
+/// Longest time a viewer's cache may keep a recording, in seconds.
+const MAX_AGE: u64 = 600;
+
+/// Digest of the representation (RFC 9530 §3).
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// A piece of a payload, in the order of sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Bytes),
+    /// This range of the representation.
+    Stored(ByteRange),
+}
+
+impl Piece {
+    /// In bytes.
+    #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "pieces are never asked for emptiness"
+    )]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => size(bytes.len()),
+            Self::Stored(range) => range.len(),
+        }
+    }
+}
+
+/// A response whose bytes nobody has read yet.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// All fields but Date, which is the connection's.
+    pub fields: HeaderMap,
+    /// What follows them.
+    pub payload: Vec<Piece>,
+}
+
+impl Answer {
+    fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            fields: HeaderMap::with_capacity(16),
+            payload: Vec::new(),
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: impl IntoValue) -> Self {
+        self.fields.insert(name, value.into_value());
+        self
+    }
+
+    fn sending(mut self, payload: Vec<Piece>) -> Self {
+        let length = payload.iter().map(Piece::len).sum::<u64>();
+        self.fields.insert(header::CONTENT_LENGTH, length.into());
+        self.payload = payload;
+        self
+    }
+
+    /// The same answer to HEAD: every field, no payload.
+    #[must_use]
+    pub fn without_payload(mut self) -> Self {
+        self.payload = Vec::new();
+        self
+    }
+
+    /// Closes the connection behind this answer (HTTP/1.1 only).
+    #[must_use]
+    pub fn closing(self) -> Self {
+        self.with(header::CONNECTION, "close")
+    }
+
+    /// Adds what a page of another origin needs in order to read a media response. The browser
+    /// comes by redirects from other sites, so that its Origin is often `null`: any is allowed,
+    /// none with credentials.
+    #[must_use]
+    pub fn readable_from_any_origin(self) -> Self {
+        self.with(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*").with(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "Accept-Ranges, Content-Length, Content-Range, ETag",
+        )
+    }
+
+    /// Adds what stands on every response of this server.
+    #[must_use]
+    pub fn sealed(self) -> Self {
+        self.with(header::REFERRER_POLICY, "no-referrer")
+            .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .with(ROBOTS, "noindex")
+    }
+}
+
+/// A field value of static text, a number, or text this crate made.
+trait IntoValue {
+    fn into_value(self) -> HeaderValue;
+}
+
+impl IntoValue for &'static str {
+    fn into_value(self) -> HeaderValue {
+        HeaderValue::from_static(self)
+    }
+}
+
+impl IntoValue for HeaderValue {
+    fn into_value(self) -> HeaderValue {
+        self
+    }
+}
+
+impl IntoValue for String {
+    /// Our own texts are visible ASCII; were one not, the field would stay empty rather than the
+    /// response fail.
+    fn into_value(self) -> HeaderValue {
+        HeaderValue::try_from(self).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+/// What a grant says of the response, and how long it lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Attachment or inline; `None` is an attachment under the recording's own name.
+    pub disposition: Option<&'a Disposition>,
+    /// Seconds until the grant ends.
+    pub left: u64,
+    /// The response's Date, or the second before it.
+    pub now: UnixTime,
+}
+
+/// Answers with `selection` of `representation`.
+#[must_use]
+pub fn respond(selection: &Selection, representation: &Representation, terms: Terms<'_>) -> Answer {
+    match selection {
+        Selection::Full => {
+            let whole = whole(representation.length).map(Piece::Stored);
+            described(StatusCode::OK, representation, terms)
+                .with(header::CONTENT_TYPE, content_type(representation, terms))
+                .sending(whole.into_iter().collect())
+        }
+        Selection::Partial(ranges) => partial(ranges.as_slice(), representation, terms),
+        // §15.4.5: what a cache needs to freshen its copy, and nothing that describes a content.
+        Selection::NotModified => validated(StatusCode::NOT_MODIFIED, representation, terms),
+        Selection::PreconditionFailed => Problem::new(StatusCode::PRECONDITION_FAILED).answer(),
+        Selection::NotSatisfiable => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE)
+            .answer()
+            .with(header::ACCEPT_RANGES, "bytes")
+            .with(
+                header::CONTENT_RANGE,
+                format!("bytes */{}", representation.length),
+            ),
+    }
+}
+
+fn whole(length: u64) -> Option<ByteRange> {
+    let last = length.checked_sub(1)?;
+    Some(ByteRange { first: 0, last })
+}
+
+fn partial(ranges: &[ByteRange], representation: &Representation, terms: Terms<'_>) -> Answer {
+    let answer = described(StatusCode::PARTIAL_CONTENT, representation, terms);
+    let content_type = content_type(representation, terms);
+    match ranges {
+        // §15.3.7.1: one range is never a multipart.
+        [range] => answer
+            .with(header::CONTENT_TYPE, content_type)
+            .with(header::CONTENT_RANGE, content_range(*range, representation))
+            .sending(vec![Piece::Stored(*range)]),
+        _ => {
+            let boundary = boundary(representation);
+            answer
+                .with(
+                    header::CONTENT_TYPE,
+                    format!("multipart/byteranges; boundary={boundary}"),
+                )
+                .sending(multipart(ranges, representation, &content_type, &boundary))
+        }
+    }
+}
+
+/// The parts of a multipart/byteranges (§14.6), each between its delimiter and the next.
+fn multipart(
+    ranges: &[ByteRange],
+    representation: &Representation,
+    content_type: &HeaderValue,
+    boundary: &str,
+) -> Vec<Piece> {
+    let content_type = content_type.to_str().unwrap_or_default();
+    let mut pieces = Vec::with_capacity(ranges.len() * 2 + 1);
+    let mut line_break = "";
+    for range in ranges {
+        let head = format!(
+            "{line_break}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
+            content_range(*range, representation)
+        );
+        pieces.push(Piece::Bytes(head.into()));
+        pieces.push(Piece::Stored(*range));
+        line_break = "\r\n";
+    }
+    pieces.push(Piece::Bytes(format!("\r\n--{boundary}--\r\n").into()));
+    pieces
+}
+
+/// A delimiter that nobody who made the recording could have known: the validator's first digits.
+fn boundary(representation: &Representation) -> String {
+    let opaque = representation.etag.opaque();
+    format!("tonearm-{}", &opaque[..opaque.len().min(32)])
+}
+
+fn content_range(range: ByteRange, representation: &Representation) -> String {
+    let ByteRange { first, last } = range;
+    format!("bytes {first}-{last}/{}", representation.length)
+}
+
+/// A response that describes the representation: 200 and 206.
+fn described(status: StatusCode, representation: &Representation, terms: Terms<'_>) -> Answer {
+    let answer = validated(status, representation, terms)
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(
+            header::CONTENT_DISPOSITION,
+            content_disposition(representation, terms),
+        );
+    match &representation.sha256 {
+        Some(digest) => answer.with(REPR_DIGEST, format!("sha-256=:{}:", BASE64.encode(digest))),
+        None => answer,
+    }
+}
+
+/// The fields that 304 shares with 200.
+fn validated(status: StatusCode, representation: &Representation, terms: Terms<'_>) -> Answer {
+    let age = terms.left.min(MAX_AGE);
+    let answer = Answer::new(status)
+        .with(header::ETAG, representation.etag.as_str().to_owned())
+        .with(
+            header::CACHE_CONTROL,
+            format!("private, no-transform, max-age={age}"),
+        );
+    match representation.last_modified {
+        // §8.8.2.1: a date from the future is replaced by the response's own.
+        Some(modified) => answer.with(header::LAST_MODIFIED, http_date(modified.min(terms.now))),
+        None => answer,
+    }
+}
+
+fn http_date(time: UnixTime) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.0))
+}
+
+/// HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its
+/// grant. The bytes never depend on it.
+fn content_type(representation: &Representation, terms: Terms<'_>) -> HeaderValue {
+    match terms.disposition {
+        Some(Disposition::Inline) => mime_guess::from_ext(representation.media.extension())
+            .first_raw()
+            .map_or(OCTET_STREAM, HeaderValue::from_static),
+        Some(Disposition::Attachment(_)) | None => OCTET_STREAM,
+    }
+}
+
+/// RFC 8187 §3.2.1: everything but `attr-char` is escaped.
+const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+fn content_disposition(representation: &Representation, terms: Terms<'_>) -> String {
+    let name = match terms.disposition {
+        Some(Disposition::Inline) => return "inline".to_owned(),
+        Some(Disposition::Attachment(Some(name))) => name.as_str(),
+        Some(Disposition::Attachment(None)) | None => representation.file_name.as_str(),
+    };
+    // A name is a name, not a path, and holds nothing that could end a line.
+    let unsafe_in_names = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    let name = name.replace(unsafe_in_names, "_");
+    // RFC 6266 appendix D: no escapes in the quoted form; what would need one goes beside it.
+    let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '%');
+    let fallback = name.replace(|c| !plain(c), "_");
+    let mut value = format!("attachment; filename=\"{fallback}\"");
+    if fallback != name {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            value,
+            "; filename*=UTF-8''{}",
+            utf8_percent_encode(&name, EXT_VALUE)
+        );
+    }
+    value
+}
+
+/// A failure as a client sees it (RFC 9457): a status, and of the reason what may be told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
+    #[serde(skip)]
+    code: StatusCode,
+}
+
+impl Problem {
+    /// A problem that says its status and nothing else.
+    #[must_use]
+    pub fn new(code: StatusCode) -> Self {
+        Self {
+            kind: "about:blank",
+            title: code.canonical_reason().unwrap_or("Error"),
+            status: code.as_u16(),
+            error: None,
+            detail: None,
+            code,
+        }
+    }
+
+    /// Names the reason in one word.
+    #[must_use]
+    pub const fn error(mut self, word: &'static str) -> Self {
+        self.error = Some(word);
+        self
+    }
+
+    /// Says in a sentence what the caller can do about it.
+    #[must_use]
+    pub const fn detail(mut self, sentence: &'static str) -> Self {
+        self.detail = Some(sentence);
+        self
+    }
+
+    /// The response. Never stored: an edge that kept a 404 would go on saying it.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        // Numbers and static text always serialise.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        Answer::new(self.code)
+            .with(header::CONTENT_TYPE, "application/problem+json")
+            .with(header::CACHE_CONTROL, NO_STORE)
+            .sending(vec![Piece::Bytes(body.into())])
+    }
+}
+
+/// A JSON document, never stored.
+#[must_use]
+pub fn json(body: Vec<u8>) -> Answer {
+    Answer::new(StatusCode::OK)
+        .with(header::CONTENT_TYPE, "application/json")
+        .with(header::CACHE_CONTROL, NO_STORE)
+        .sending(vec![Piece::Bytes(body.into())])
+}
+
+/// Text of a given type, never stored.
+#[must_use]
+pub fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    Answer::new(status)
+        .with(header::CONTENT_TYPE, content_type)
+        .with(header::CACHE_CONTROL, NO_STORE)
+        .sending(vec![Piece::Bytes(body.into())])
+}
+
+/// The answer to OPTIONS: what may be asked.
+#[must_use]
+pub fn options(allow: &'static str) -> Answer {
+    Answer::new(StatusCode::NO_CONTENT)
+        .with(header::ALLOW, allow)
+        .with(header::CACHE_CONTROL, NO_STORE)
+}
+
+/// The answer to a preflight for the fields that a seeking player sends.
+#[must_use]
+pub fn preflight(allow: &'static str) -> Answer {
+    options(allow)
+        .with(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")
+        .with(header::ACCESS_CONTROL_ALLOW_HEADERS, "Range, If-Range")
+        .with(header::ACCESS_CONTROL_MAX_AGE, "86400")
+}
+
+fn size(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
