@@ -1,7 +1,9 @@
 //! tonearm
 #![forbid(unsafe_code)]
+pub mod audio;
 pub mod recording;
 pub mod respond;
 pub mod route;
 pub mod select;
 pub mod sign;
+pub mod store;

@@ -1,0 +1,152 @@
+//! Where recordings lie: `locate` what a grant opens, `open` it, `find` what a question asks for.
+//!
+//! The store decides whether a recording is there. It never decides who may have it: a [`Grant`]
+//! is the only way to a recording's bytes, and carries the path.
+
+mod local;
+mod record;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::local::Local;
+pub use self::record::Record;
+
+use crate::recording::{MediaPath, MediaType, RecordingId, Representation};
+use crate::sign::{Grant, Refusal};
+
+/// A place where recordings lie.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A directory of this machine.
+    Local(Arc<Local>),
+}
+
+/// A recording's version, and the handle it was read from.
+///
+/// Fields and bytes come from one open file, so that they cannot be of two versions.
+#[derive(Debug)]
+pub struct Stored {
+    /// Length, validators, type.
+    pub representation: Representation,
+    handle: Handle,
+}
+
+impl Stored {
+    /// Gives the bytes up for sending.
+    #[must_use]
+    pub fn open(self) -> Handle {
+        self.handle
+    }
+}
+
+/// An open recording of a known version.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) file: Arc<File>,
+    pub(crate) version: Version,
+}
+
+/// What tells that an open file is still the one that was located.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// In bytes.
+    pub(crate) length: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) modified_ns: i128,
+}
+
+/// What a resolver has to know of a recording in order to sign for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it lies.
+    pub path: MediaPath,
+    /// How long it plays, where its header says.
+    pub duration: Option<Duration>,
+    /// Its grant generation.
+    pub generation: u32,
+}
+
+/// Why a recording is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is none, or what is there is no recording.
+    #[error("no recording: {0}")]
+    NotFound(&'static str),
+    /// There was one; retention erased it.
+    #[error("the recording was erased")]
+    Erased,
+    /// Its grants have been revoked.
+    #[error("the grant was revoked")]
+    Refused(#[from] Refusal),
+    /// The machine is out of something that comes back: descriptors, memory.
+    #[error("the machine is out of resources")]
+    Exhausted(#[source] io::Error),
+    /// The disk, or its permissions.
+    #[error("the store cannot be read")]
+    Io(#[source] io::Error),
+    /// The record beside the recording cannot be understood, and with it neither what is revoked.
+    #[error("the recording's record cannot be read")]
+    Record(#[source] serde_json::Error),
+}
+
+impl Store {
+    /// Locates the recording that `grant` opens, and holds the grant against its record.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a file that is there and is no regular file is not there.
+    pub async fn locate(&self, grant: &Grant) -> Result<Stored, StoreError> {
+        let path = MediaPath::parse(grant.path())
+            .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
+        let Self::Local(local) = self;
+        let (local, grant) = (Arc::clone(local), grant.clone());
+        off_reactor(move || {
+            let record = local.record(&path.recording)?;
+            grant.check_generation(record.generation)?;
+            local.locate(&path, &record)
+        })
+        .await
+    }
+
+    /// Finds the recording of this id, in the first format there is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
+        let Self::Local(local) = self;
+        let (local, id) = (Arc::clone(local), id.clone());
+        off_reactor(move || local.find(&id)).await
+    }
+
+    /// Some recording of this store, for an example to print; looks at few entries only.
+    #[must_use]
+    pub fn example(&self) -> Option<MediaPath> {
+        let Self::Local(local) = self;
+        local.example()
+    }
+
+    /// Whether the store answers at all.
+    ///
+    /// # Errors
+    /// The reason why it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let Self::Local(local) = self;
+        let local = Arc::clone(local);
+        off_reactor(move || local.check()).await
+    }
+}
+
+/// No call of the file system is made on a thread that serves connections.
+async fn off_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Io(io::Error::other(error))),
+    }
+}
+
+/// The formats to look for, first choice first.
+const FORMATS: [MediaType; 5] = MediaType::ALL;

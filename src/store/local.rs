@@ -1,0 +1,262 @@
+//! A directory of this machine.
+//!
+//! Every path is opened beneath the root by the kernel's own rule (openat2, `RESOLVE_BENEATH`), so
+//! that no link leads out whatever happens between a check and its use. What is opened is what is
+//! described and sent; nothing is looked up twice.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{FORMATS, Found, Handle, Record, StoreError, Stored, Version};
+use crate::audio;
+use crate::recording::{
+    EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime,
+};
+
+/// Largest record that is read, in bytes.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// Reading, and never waiting: opening a FIFO or a device must not hang.
+const READING: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+/// A store in a directory, laid out as `{appId}/{externalAccountId}/{externalId}.{ext}`.
+#[derive(Debug)]
+pub struct Local {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl Local {
+    /// Opens the directory at `path`. Everything is then looked up from this very directory, even
+    /// when another one takes its place.
+    ///
+    /// # Errors
+    /// Where there is no directory, or it cannot be read.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            root: rustix::fs::open(path, flags, Mode::empty())?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where the directory was when it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        rustix::fs::fstat(&self.root).map_err(|errno| failure(errno.into()))?;
+        Ok(())
+    }
+
+    /// The record beside a recording; one that is not there says nothing.
+    pub(super) fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
+        let file = match self.open_file(&format!("{id}.json")) {
+            Ok((file, _)) => file,
+            Err(StoreError::NotFound(_)) => return Ok(Record::default()),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.take(MAX_RECORD)
+            .read_to_end(&mut text)
+            .map_err(failure)?;
+        serde_json::from_slice(&text).map_err(StoreError::Record)
+    }
+
+    pub(super) fn locate(&self, path: &MediaPath, record: &Record) -> Result<Stored, StoreError> {
+        let (file, version) = match self.open_file(&path.store_path()) {
+            Err(StoreError::NotFound(_)) if record.erased_at.is_some() => {
+                return Err(StoreError::Erased);
+            }
+            opened => opened?,
+        };
+        let sha256 = record.sha256(version);
+        Ok(Stored {
+            representation: Representation {
+                length: version.length,
+                etag: sha256.as_ref().map_or_else(
+                    || EntityTag::from_file(version.length, version.modified_ns),
+                    EntityTag::from_sha256,
+                ),
+                last_modified: u64::try_from(version.modified_ns / 1_000_000_000)
+                    .ok()
+                    .map(UnixTime),
+                media: path.media,
+                file_name: path.file_name(),
+                sha256,
+            },
+            handle: Handle { file: Arc::new(file), version },
+        })
+    }
+
+    pub(super) fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
+        let record = self.record(id)?;
+        for media in FORMATS {
+            let path = MediaPath { recording: id.clone(), media };
+            match self.open_file(&path.store_path()) {
+                Ok((file, version)) => {
+                    return Ok(Found {
+                        duration: duration(media, &file, version).map_err(failure)?,
+                        path,
+                        generation: record.generation,
+                    });
+                }
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if record.erased_at.is_some() {
+            return Err(StoreError::Erased);
+        }
+        Err(StoreError::NotFound("no file of a known format"))
+    }
+
+    pub(super) fn example(&self) -> Option<MediaPath> {
+        /// More entries than this in a directory are not worth sorting for an example.
+        const FEW: usize = 1000;
+        let names = |path: &Path| -> Vec<String> {
+            let entries = std::fs::read_dir(path).into_iter().flatten().take(FEW);
+            let mut names: Vec<_> = entries
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        for app in names(&self.path) {
+            for account in names(&self.path.join(&app)) {
+                for file in names(&self.path.join(&app).join(&account)) {
+                    let path = format!("{}{app}/{account}/{file}", MediaPath::PREFIX);
+                    if let Some(found) = MediaPath::parse(&path) {
+                        return Some(found);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Opens a regular file beneath the root; anything else is not there.
+    fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
+        let file = File::from(open_beneath(&self.root, path).map_err(absent_or_failed)?);
+        let metadata = file.metadata().map_err(failure)?;
+        if !metadata.is_file() {
+            return Err(StoreError::NotFound("not a regular file"));
+        }
+        Ok((file, Version::of(&metadata)))
+    }
+}
+
+impl Version {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        let seconds = i128::from(metadata.mtime()) * 1_000_000_000;
+        Self {
+            length: metadata.len(),
+            modified_ns: seconds + i128::from(metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl Handle {
+    /// Reads up to `buffer.len()` bytes at `offset`, and then makes sure that the file is still of
+    /// the version that was promised: a file rewritten in place would splice two versions.
+    ///
+    /// # Errors
+    /// The disk's, or that the file has changed.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)?;
+        if Version::of(&self.file.metadata()?) == self.version {
+            Ok(())
+        } else {
+            Err(io::Error::other("the file changed while it was sent"))
+        }
+    }
+}
+
+fn duration(
+    media: MediaType,
+    file: &File,
+    version: Version,
+) -> io::Result<Option<std::time::Duration>> {
+    if media != MediaType::Wav {
+        return Ok(None);
+    }
+    let mut head = Vec::with_capacity(audio::WAV_HEAD);
+    let limit = u64::try_from(audio::WAV_HEAD).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut head)?;
+    Ok(audio::wav_duration(&head, version.length))
+}
+
+/// What an errno of opening says: that there is no such recording, or that we cannot tell.
+fn absent_or_failed(errno: Errno) -> StoreError {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => StoreError::NotFound("no such file"),
+        // RESOLVE_BENEATH: the path leaves the root.
+        Errno::XDEV => StoreError::NotFound("a link leads out of the store"),
+        Errno::LOOP => StoreError::NotFound("a link that is not followed"),
+        Errno::NAMETOOLONG => StoreError::NotFound("longer than file names are here"),
+        // A socket, or a device without a driver.
+        Errno::NXIO | Errno::NODEV => StoreError::NotFound("not a regular file"),
+        other => failure(other.into()),
+    }
+}
+
+fn failure(error: io::Error) -> StoreError {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+            StoreError::Exhausted(error)
+        }
+        _ => StoreError::Io(error),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    use rustix::fs::ResolveFlags;
+
+    /// openat2 gives up with EAGAIN when a rename races with a `..` it has to check.
+    const RACES: usize = 8;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RACES {
+        match rustix::fs::openat2(root, path, READING, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Before Linux 5.6, and where a sandbox hides the call.
+            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(root, path),
+            opened => return opened,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    open_stepwise(root, path)
+}
+
+/// The same without openat2: one directory after the other, following no link at all.
+fn open_stepwise(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut parts = path.split('/');
+    let name = parts.next_back().unwrap_or_default();
+    let mut directory = None;
+    for part in parts {
+        let from = directory.as_ref().unwrap_or(root);
+        directory = Some(rustix::fs::openat(from, part, step, Mode::empty())?);
+    }
+    let from = directory.as_ref().unwrap_or(root);
+    rustix::fs::openat(from, name, READING | OFlags::NOFOLLOW, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+struct Fixture {
+    _tmp: tempfile::TempDir,
+    store: Local,
+    outside: PathBuf,
+}
+
+/// A store with one of everything that can stand where a recording is looked for.
+fn fixture() -> Fixture {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path().join("store");
+    let outside = tmp.path().join("outside");
+    fs::create_dir_all(root.join("a/b")).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("secret.wav"), "secret").unwrap();
+    let here = |name: &str| root.join("a/b").join(name);
+    fs::write(here("file.wav"), "RIFF").unwrap();
+    symlink("file.wav", here("link-inside.wav")).unwrap();
+    symlink("../../a/b/file.wav", here("link-around.wav")).unwrap();
+    symlink(outside.join("secret.wav"), here("link-absolute.wav")).unwrap();
+    symlink("../../../outside/secret.wav", here("link-relative.wav")).unwrap();
+    symlink("link-loop.wav", here("link-loop.wav")).unwrap();
+    symlink("/proc/self/fd/0", here("link-magic.wav")).unwrap();
+    symlink("nowhere.wav", here("link-dangling.wav")).unwrap();
+    symlink(&outside, root.join("a/linked")).unwrap();
+    fs::create_dir(here("directory.wav")).unwrap();
+    let fifo = here("fifo.wav");
+    rustix::fs::mkfifoat(rustix::fs::CWD, fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(here("socket.wav")).unwrap();
+    let store = Local::open(&root).unwrap();
+    Fixture { _tmp: tmp, store, outside }
+}
+
+fn outcome(fixture: &Fixture, account: &str, external: &str) -> &'static str {
+    let path = MediaPath {
+        recording: RecordingId::new("a", account, external).unwrap(),
+        media: MediaType::Wav,
+    };
+    match fixture.store.locate(&path, &Record::default()) {
+        Ok(_) => "ok",
+        Err(StoreError::NotFound(why)) => why,
+        Err(error) => panic!("{external}: {error}"),
+    }
+}
+
+#[test]
+fn only_regular_files_beneath_the_root_are_there() {
+    let fixture = fixture();
+    for (external, expect) in [
+        ("file", "ok"),
+        ("link-inside", "ok"),
+        ("link-around", "ok"),
+        ("missing", "no such file"),
+        ("link-dangling", "no such file"),
+        ("link-absolute", "a link leads out of the store"),
+        ("link-relative", "a link leads out of the store"),
+        ("link-loop", "a link that is not followed"),
+        ("link-magic", "a link leads out of the store"),
+        ("directory", "not a regular file"),
+        ("fifo", "not a regular file"),
+        ("socket", "not a regular file"),
+    ] {
+        assert_eq!(outcome(&fixture, "b", external), expect, "{external}");
+    }
+    assert_eq!(outcome(&fixture, "linked", "secret"), "a link leads out of the store");
+    assert!(fixture.outside.join("secret.wav").exists());
+}
+
+#[test]
+fn without_openat2_no_link_is_followed() {
+    let fixture = fixture();
+    let open = |path: &str| open_stepwise(&fixture.store.root, path).map(drop);
+    assert_eq!(open("a/b/file.wav"), Ok(()));
+    assert_eq!(open("a/b/missing.wav"), Err(Errno::NOENT));
+    for link in ["inside", "around", "absolute", "relative", "loop"] {
+        assert_eq!(open(&format!("a/b/link-{link}.wav")), Err(Errno::LOOP), "{link}");
+    }
+    assert_eq!(open("a/linked/secret.wav"), Err(Errno::NOTDIR));
+    assert_eq!(open("a/b/fifo.wav"), Ok(()));
+}
+
+#[test]
+fn a_file_has_its_names_first_format() {
+    let fixture = fixture();
+    let root = fixture.store.path().join("a/b");
+    fs::write(root.join("call.mp3"), "mp3").unwrap();
+    let id = RecordingId::new("a", "b", "call").unwrap();
+    assert_eq!(fixture.store.find(&id).unwrap().path.media, MediaType::Mp3);
+    fs::write(root.join("call.flac"), "flac").unwrap();
+    assert_eq!(fixture.store.find(&id).unwrap().path.media, MediaType::Flac);
+    let missing = RecordingId::new("a", "b", "other").unwrap();
+    assert!(matches!(fixture.store.find(&missing), Err(StoreError::NotFound(_))));
+}
+
+#[test]
+fn records_revoke_and_remember() {
+    let fixture = fixture();
+    let root = fixture.store.path().join("a/b");
+    let id = RecordingId::new("a", "b", "file").unwrap();
+    assert_eq!(fixture.store.record(&id).unwrap(), Record::default());
+    fs::write(root.join("file.json"), r#"{"generation":3}"#).unwrap();
+    assert_eq!(fixture.store.find(&id).unwrap().generation, 3);
+    fs::write(root.join("file.json"), "{").unwrap();
+    assert!(matches!(fixture.store.record(&id), Err(StoreError::Record(_))));
+
+    let gone = RecordingId::new("a", "b", "gone").unwrap();
+    fs::write(root.join("gone.json"), r#"{"erased_at":"2026-01-01T00:00:00Z"}"#).unwrap();
+    assert!(matches!(fixture.store.find(&gone), Err(StoreError::Erased)));
+    let record = fixture.store.record(&gone).unwrap();
+    let path = MediaPath { recording: gone, media: MediaType::Wav };
+    assert!(matches!(fixture.store.locate(&path, &record), Err(StoreError::Erased)));
+}
+
+#[test]
+fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
+    let fixture = fixture();
+    let file = fixture.store.path().join("a/b/file.wav");
+    let path = MediaPath {
+        recording: RecordingId::new("a", "b", "file").unwrap(),
+        media: MediaType::Wav,
+    };
+    let locate = || {
+        let record = fixture.store.record(&path.recording).unwrap();
+        fixture.store.locate(&path, &record).unwrap().representation
+    };
+    let first = locate();
+    assert_eq!((first.length, first.sha256), (4, None));
+    let version = Version::of(&fs::metadata(&file).unwrap());
+    let facts = format!(
+        r#"{{"file":{{"size":4,"modified_ns":{},"sha256":"{}"}}}}"#,
+        version.modified_ns,
+        "0c".repeat(32)
+    );
+    fs::write(file.with_extension("json"), facts).unwrap();
+    let known = locate();
+    assert_eq!(known.etag.as_str(), format!("\"{}\"", "0c".repeat(32)));
+    assert_eq!(known.sha256, Some([0x0c; 32]));
+    fs::write(&file, "other").unwrap();
+    let changed = locate();
+    assert_eq!(changed.sha256, None);
+    assert_ne!(changed.etag, first.etag);
+}
+
+#[test]
+fn a_handle_outlives_its_name_and_notices_a_rewrite() {
+    let fixture = fixture();
+    let file = fixture.store.path().join("a/b/file.wav");
+    let path = MediaPath {
+        recording: RecordingId::new("a", "b", "file").unwrap(),
+        media: MediaType::Wav,
+    };
+    let handle = fixture.store.locate(&path, &Record::default()).unwrap().open();
+    let mut buffer = [0; 4];
+    fs::write(file.with_extension("new"), "NEWS").unwrap();
+    fs::rename(file.with_extension("new"), &file).unwrap();
+    handle.read_at(&mut buffer, 0).unwrap();
+    assert_eq!(&buffer, b"RIFF");
+
+    let handle = fixture.store.locate(&path, &Record::default()).unwrap().open();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&file, "NEWER").unwrap();
+    let error = handle.read_at(&mut buffer, 0).unwrap_err();
+    assert_eq!(error.to_string(), "the file changed while it was sent");
+    fs::write(&file, "N").unwrap();
+    let error = handle.read_at(&mut buffer, 0).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn the_example_is_a_recording() {
+    let fixture = fixture();
+    let example = fixture.store.example().unwrap();
+    assert_eq!(example.recording.app.as_str(), "a");
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(Local::open(empty.path()).unwrap().example(), None);
+    assert!(Local::open(&empty.path().join("none")).is_err());
+}
