@@ -1,9 +1,14 @@
 //! tonearm
 #![forbid(unsafe_code)]
+pub mod app;
 pub mod audio;
+pub mod body;
+pub mod metrics;
 pub mod recording;
+pub mod reject;
 pub mod respond;
 pub mod route;
 pub mod select;
+pub mod server;
 pub mod sign;
 pub mod store;

@@ -153,6 +153,16 @@ impl Template {
     }
 }
 
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            text: Self::DEFAULT.to_owned(),
+            path: Pattern::new(Self::DEFAULT),
+            query: Vec::new(),
+        }
+    }
+}
+
 impl FromStr for Template {
     type Err = TemplateError;
 
@@ -238,6 +248,7 @@ mod tests {
         assert_eq!(asks(Template::DEFAULT, target), expect);
         let id = RecordingId::new("app-101", "test-account-01", "test-call-01").unwrap();
         let template: Template = Template::DEFAULT.parse().unwrap();
+        assert_eq!(template, Template::default());
         assert_eq!(template.target(&id), target);
     }
 

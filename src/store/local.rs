@@ -16,9 +16,7 @@ use rustix::io::Errno;
 
 use super::{FORMATS, Found, Handle, Record, StoreError, Stored, Version};
 use crate::audio;
-use crate::recording::{
-    EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime,
-};
+use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
@@ -97,14 +95,20 @@ impl Local {
                 file_name: path.file_name(),
                 sha256,
             },
-            handle: Handle { file: Arc::new(file), version },
+            handle: Handle {
+                file: Arc::new(file),
+                version,
+            },
         })
     }
 
     pub(super) fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
         let record = self.record(id)?;
         for media in FORMATS {
-            let path = MediaPath { recording: id.clone(), media };
+            let path = MediaPath {
+                recording: id.clone(),
+                media,
+            };
             match self.open_file(&path.store_path()) {
                 Ok((file, version)) => {
                     return Ok(Found {

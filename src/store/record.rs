@@ -32,7 +32,8 @@ impl Record {
     #[must_use]
     pub(super) fn sha256(&self, version: Version) -> Option<[u8; 32]> {
         let facts = self.file.as_ref()?;
-        let same = facts.size == version.length && i128::from(facts.modified_ns) == version.modified_ns;
+        let same =
+            facts.size == version.length && i128::from(facts.modified_ns) == version.modified_ns;
         if same { unhex(&facts.sha256) } else { None }
     }
 }
@@ -59,7 +60,10 @@ mod tests {
             "ab".repeat(32)
         );
         let record: Record = serde_json::from_str(&text).unwrap();
-        let version = |length, modified_ns| Version { length, modified_ns };
+        let version = |length, modified_ns| Version {
+            length,
+            modified_ns,
+        };
         assert_eq!(record.sha256(version(3, 7)), Some([0xab; 32]));
         assert_eq!(record.sha256(version(4, 7)), None);
         assert_eq!(record.sha256(version(3, 8)), None);

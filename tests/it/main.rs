@@ -1,1 +1,4 @@
+//! The tests that need a running server, in one binary.
 
+mod harness;
+mod wire;

@@ -32,7 +32,11 @@ fn fixture() -> Fixture {
     rustix::fs::mkfifoat(rustix::fs::CWD, fifo, Mode::RUSR | Mode::WUSR).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(here("socket.wav")).unwrap();
     let store = Local::open(&root).unwrap();
-    Fixture { _tmp: tmp, store, outside }
+    Fixture {
+        _tmp: tmp,
+        store,
+        outside,
+    }
 }
 
 fn outcome(fixture: &Fixture, account: &str, external: &str) -> &'static str {
@@ -66,7 +70,10 @@ fn only_regular_files_beneath_the_root_are_there() {
     ] {
         assert_eq!(outcome(&fixture, "b", external), expect, "{external}");
     }
-    assert_eq!(outcome(&fixture, "linked", "secret"), "a link leads out of the store");
+    assert_eq!(
+        outcome(&fixture, "linked", "secret"),
+        "a link leads out of the store"
+    );
     assert!(fixture.outside.join("secret.wav").exists());
 }
 
@@ -77,7 +84,11 @@ fn without_openat2_no_link_is_followed() {
     assert_eq!(open("a/b/file.wav"), Ok(()));
     assert_eq!(open("a/b/missing.wav"), Err(Errno::NOENT));
     for link in ["inside", "around", "absolute", "relative", "loop"] {
-        assert_eq!(open(&format!("a/b/link-{link}.wav")), Err(Errno::LOOP), "{link}");
+        assert_eq!(
+            open(&format!("a/b/link-{link}.wav")),
+            Err(Errno::LOOP),
+            "{link}"
+        );
     }
     assert_eq!(open("a/linked/secret.wav"), Err(Errno::NOTDIR));
     assert_eq!(open("a/b/fifo.wav"), Ok(()));
@@ -93,7 +104,10 @@ fn a_file_has_its_names_first_format() {
     fs::write(root.join("call.flac"), "flac").unwrap();
     assert_eq!(fixture.store.find(&id).unwrap().path.media, MediaType::Flac);
     let missing = RecordingId::new("a", "b", "other").unwrap();
-    assert!(matches!(fixture.store.find(&missing), Err(StoreError::NotFound(_))));
+    assert!(matches!(
+        fixture.store.find(&missing),
+        Err(StoreError::NotFound(_))
+    ));
 }
 
 #[test]
@@ -105,14 +119,27 @@ fn records_revoke_and_remember() {
     fs::write(root.join("file.json"), r#"{"generation":3}"#).unwrap();
     assert_eq!(fixture.store.find(&id).unwrap().generation, 3);
     fs::write(root.join("file.json"), "{").unwrap();
-    assert!(matches!(fixture.store.record(&id), Err(StoreError::Record(_))));
+    assert!(matches!(
+        fixture.store.record(&id),
+        Err(StoreError::Record(_))
+    ));
 
     let gone = RecordingId::new("a", "b", "gone").unwrap();
-    fs::write(root.join("gone.json"), r#"{"erased_at":"2026-01-01T00:00:00Z"}"#).unwrap();
+    fs::write(
+        root.join("gone.json"),
+        r#"{"erased_at":"2026-01-01T00:00:00Z"}"#,
+    )
+    .unwrap();
     assert!(matches!(fixture.store.find(&gone), Err(StoreError::Erased)));
     let record = fixture.store.record(&gone).unwrap();
-    let path = MediaPath { recording: gone, media: MediaType::Wav };
-    assert!(matches!(fixture.store.locate(&path, &record), Err(StoreError::Erased)));
+    let path = MediaPath {
+        recording: gone,
+        media: MediaType::Wav,
+    };
+    assert!(matches!(
+        fixture.store.locate(&path, &record),
+        Err(StoreError::Erased)
+    ));
 }
 
 #[test]
@@ -153,14 +180,22 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
         recording: RecordingId::new("a", "b", "file").unwrap(),
         media: MediaType::Wav,
     };
-    let handle = fixture.store.locate(&path, &Record::default()).unwrap().open();
+    let handle = fixture
+        .store
+        .locate(&path, &Record::default())
+        .unwrap()
+        .open();
     let mut buffer = [0; 4];
     fs::write(file.with_extension("new"), "NEWS").unwrap();
     fs::rename(file.with_extension("new"), &file).unwrap();
     handle.read_at(&mut buffer, 0).unwrap();
     assert_eq!(&buffer, b"RIFF");
 
-    let handle = fixture.store.locate(&path, &Record::default()).unwrap().open();
+    let handle = fixture
+        .store
+        .locate(&path, &Record::default())
+        .unwrap()
+        .open();
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&file, "NEWER").unwrap();
     let error = handle.read_at(&mut buffer, 0).unwrap_err();

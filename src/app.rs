@@ -1,0 +1,287 @@
+//! One request to one response, infallible.
+//!
+//! ```text
+//! parse -> route -> authorize -> locate -> select -> respond -> write
+//! ```
+//!
+//! Each step consumes the value of the one before it, and none looks back.
+
+mod access;
+mod base_url;
+mod request;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use self::access::{Delivery, Entry};
+pub use self::base_url::{BaseUrl, BaseUrlError};
+use self::request::Effective;
+use crate::body::Body;
+use crate::metrics::Metrics;
+use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
+use crate::reject::{ALLOW, Rejection};
+use crate::respond::{Answer, Terms, json, options, preflight, respond};
+use crate::route::{Route, Template};
+use crate::select::select;
+use crate::server::{Arrival, Handler};
+use crate::sign::{
+    Claims, Grant, Keyring, Policy, Refusal, SignedRequest, check_path, mint, verify,
+};
+use crate::store::{Handle, Store, StoreError};
+
+/// Most bytes of a request's content that are read in order to keep its connection.
+const DISCARDED_CONTENT: usize = 64 * 1024;
+
+/// The resolver's settings: what HubSpot calls, and for whom it is answered.
+#[derive(Debug, Clone, Default)]
+pub struct Resolver {
+    /// The path registered with HubSpot.
+    pub template: Template,
+    /// Apps that are served; `None` is any.
+    pub allowed_apps: Option<Vec<Id>>,
+    /// Accounts that are served; `None` is any.
+    pub allowed_accounts: Option<Vec<Id>>,
+    /// Where clients reach this server; without it, where the request's Host says.
+    pub public_base_url: Option<BaseUrl>,
+}
+
+impl Resolver {
+    fn check_allowed(&self, id: &RecordingId) -> Result<(), Rejection> {
+        let allows =
+            |list: &Option<Vec<Id>>, id| list.as_ref().is_none_or(|list| list.contains(id));
+        if !allows(&self.allowed_apps, &id.app) {
+            return Err(Rejection::NotAllowed("app"));
+        }
+        if !allows(&self.allowed_accounts, &id.account) {
+            return Err(Rejection::NotAllowed("account"));
+        }
+        Ok(())
+    }
+}
+
+/// The public listener's side of the server.
+#[derive(Debug)]
+pub struct App {
+    store: Store,
+    keyring: ArcSwap<Keyring>,
+    policy: Policy,
+    resolver: Resolver,
+    metrics: Arc<Metrics>,
+}
+
+/// An answer, and the file its stored pieces are read from.
+type Outgoing = (Answer, Option<Handle>);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Resolved {
+    authenticated_url: String,
+    expires_at: String,
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        keyring: Keyring,
+        policy: Policy,
+        resolver: Resolver,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            keyring: ArcSwap::from_pointee(keyring),
+            policy,
+            resolver,
+            metrics,
+        }
+    }
+
+    /// Puts another keyring into place; requests under way keep the one they began with.
+    pub fn replace_keyring(&self, keyring: Keyring) {
+        self.keyring.store(Arc::new(keyring));
+    }
+
+    /// The store that recordings are served from.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    async fn answer(
+        &self,
+        head: &Parts,
+        arrival: &Arrival,
+        entry: &mut Entry,
+    ) -> Result<Outgoing, Rejection> {
+        let request = Effective::of(head, arrival)?;
+        if request.target == "*" {
+            return Ok((options(ALLOW), None));
+        }
+        if !matches!(
+            *request.method,
+            Method::GET | Method::HEAD | Method::OPTIONS
+        ) {
+            return Err(Refusal::Method.into());
+        }
+        let route = Route::of(request.path, request.query, &self.resolver.template);
+        entry.route = route.name();
+        if request.method == Method::OPTIONS {
+            return match route {
+                Route::Media => Ok((preflight(ALLOW), None)),
+                Route::Resolve(_) => Ok((options(ALLOW), None)),
+                Route::Nothing => Err(Rejection::NoRoute),
+            };
+        }
+        match route {
+            Route::Media => self.media(&request, arrival.now, entry).await,
+            Route::Resolve(question) => self.resolve(&question?, &request, arrival.now).await,
+            // A path with another spelling of a place is refused, not found missing.
+            Route::Nothing if request.path != "/" && check_path(request.path).is_err() => {
+                Err(Refusal::BadPath.into())
+            }
+            Route::Nothing => Err(Rejection::NoRoute),
+        }
+    }
+
+    /// The way of a recording.
+    async fn media(
+        &self,
+        request: &Effective<'_>,
+        now: UnixTime,
+        entry: &mut Entry,
+    ) -> Result<Outgoing, Rejection> {
+        let grant = self.authorize(request, now)?;
+        let stored = self.store.locate(&grant).await.map_err(Rejection::Store)?;
+        let selection = select(request.method, request.fields, &stored.representation, now);
+        entry.selected(&selection);
+        let terms = Terms {
+            disposition: grant.claims().disposition.as_ref(),
+            left: now.until(grant.claims().exp),
+            now,
+        };
+        let answer = respond(&selection, &stored.representation, terms);
+        Ok((answer, Some(stored.open())))
+    }
+
+    fn authorize(&self, request: &Effective<'_>, now: UnixTime) -> Result<Grant, Refusal> {
+        let signed = SignedRequest {
+            method: request.method.as_str(),
+            host: request.host,
+            target: request.target,
+        };
+        verify(signed, &self.keyring.load(), &self.policy, now)
+    }
+
+    /// The answer to HubSpot's question: a URL that opens this recording for a while.
+    async fn resolve(
+        &self,
+        id: &RecordingId,
+        request: &Effective<'_>,
+        now: UnixTime,
+    ) -> Result<Outgoing, Rejection> {
+        self.resolver.check_allowed(id)?;
+        let found = self.store.find(id).await.map_err(Rejection::Unknown)?;
+        let claims = Claims {
+            generation: (found.generation > 0).then_some(found.generation),
+            ..Claims::until(self.policy.expiry(now, self.policy.ttl(found.duration)))
+        };
+        let path = found.path.url_path();
+        let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
+        let base = match &self.resolver.public_base_url {
+            Some(base) => base.to_string(),
+            None => format!("http://{}", request.host),
+        };
+        let resolved = Resolved {
+            authenticated_url: format!("{base}{}", minted.target),
+            expires_at: rfc3339(minted.exp),
+        };
+        // Two strings always serialise.
+        Ok((
+            json(serde_json::to_vec(&resolved).unwrap_or_default()),
+            None,
+        ))
+    }
+
+    /// What becomes of a failure besides its answer.
+    fn note(&self, rejection: &Rejection, entry: &mut Entry) {
+        entry.reason = Some(rejection.reason());
+        match rejection {
+            Rejection::Refused(refusal) | Rejection::Store(StoreError::Refused(refusal)) => {
+                self.metrics.refused(refusal.word());
+            }
+            _ if rejection.is_ours() => {
+                tracing::error!(reason = %rejection.reason(), "a request failed on our side");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Handler for App {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> Response<Body> {
+        let (head, content) = request.into_parts();
+        let mut entry = Entry::of(&head, &arrival);
+        let (answer, handle) = match self.answer(&head, &arrival, &mut entry).await {
+            Ok(outgoing) => outgoing,
+            Err(rejection) => {
+                self.note(&rejection, &mut entry);
+                (rejection.answer(), None)
+            }
+        };
+        discard(content, &head).await;
+        let mut answer = answer.sealed();
+        if head.uri.path().starts_with(MediaPath::PREFIX) {
+            answer = answer.readable_from_any_origin();
+        }
+        if head.method == Method::HEAD {
+            answer = answer.without_payload();
+        }
+        let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
+        assemble(answer, handle, move |ended| delivery.ended(ended))
+    }
+}
+
+/// Puts an answer into hyper's form.
+pub(crate) fn assemble(
+    answer: Answer,
+    handle: Option<Handle>,
+    on_end: impl FnOnce(crate::body::Ended) + Send + 'static,
+) -> Response<Body> {
+    let mut response = Response::new(Body::new(answer.payload, handle, on_end));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields;
+    response
+}
+
+/// Reads away a small content nobody asked for, so that the connection can be used again. What is
+/// larger, or waits for a 100, is left to the connection, which then closes.
+async fn discard(content: Incoming, head: &Parts) {
+    use http_body_util::BodyExt as _;
+
+    if content.is_end_stream() || head.headers.contains_key(http::header::EXPECT) {
+        return;
+    }
+    let limited = http_body_util::Limited::new(content, DISCARDED_CONTENT);
+    let wait = std::time::Duration::from_secs(1);
+    // Whatever comes of it, the answer is on its way.
+    let _ = tokio::time::timeout(wait, limited.collect()).await;
+}
+
+fn rfc3339(time: UnixTime) -> String {
+    i64::try_from(time.0)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(String::new, |timestamp| timestamp.to_string())
+}

@@ -1,0 +1,108 @@
+//! The access log: one line a response, written when its body ends.
+//!
+//! Holds what finds a problem again, and nothing that opens a recording: never the query, never
+//! Referer, of the MAC a fingerprint.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+use crate::body::Ended;
+use crate::metrics::Metrics;
+use crate::select::Selection;
+use crate::server::Arrival;
+use crate::sign::{TokenTrace, redact};
+
+/// What is known of a request before its answer is.
+#[derive(Debug)]
+pub(super) struct Entry {
+    peer: SocketAddr,
+    method: Method,
+    path: String,
+    trace: Option<TokenTrace>,
+    pub route: &'static str,
+    pub reason: Option<Cow<'static, str>>,
+    range: Option<&'static str>,
+}
+
+impl Entry {
+    pub(super) fn of(head: &Parts, arrival: &Arrival) -> Self {
+        Self {
+            peer: arrival.peer,
+            method: head.method.clone(),
+            path: redact(head.uri.path()).into_owned(),
+            trace: head.uri.query().and_then(TokenTrace::of_query),
+            route: "none",
+            reason: None,
+            range: None,
+        }
+    }
+
+    pub(super) fn selected(&mut self, selection: &Selection) {
+        self.range = match selection {
+            Selection::Partial(ranges) if ranges.as_slice().len() > 1 => Some("multiple"),
+            Selection::Partial(_) => Some("single"),
+            Selection::NotSatisfiable => Some("unsatisfiable"),
+            Selection::Full | Selection::NotModified | Selection::PreconditionFailed => None,
+        };
+    }
+}
+
+/// A response on its way: the one place where the access log and the counters hang.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    entry: Entry,
+    status: StatusCode,
+    began: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        entry: Entry,
+        status: StatusCode,
+        arrival: &Arrival,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            entry,
+            status,
+            began: arrival.at,
+            metrics,
+        }
+    }
+
+    pub(super) fn ended(self, ended: Ended) {
+        let Self {
+            entry,
+            status,
+            began,
+            metrics,
+        } = self;
+        metrics.answered(entry.route, status.as_u16());
+        metrics.ended(ended.outcome.word(), ended.sent);
+        let trace = entry.trace.as_ref();
+        tracing::info!(
+            target: "tonearm::access",
+            peer = %entry.peer,
+            method = %entry.method,
+            route = entry.route,
+            path = entry.path,
+            status = status.as_u16(),
+            reason = entry.reason.as_deref(),
+            range = entry.range,
+            kid = trace.map(|trace| trace.kid.as_str()),
+            exp = trace.map(|trace| trace.exp.0),
+            options = trace.map(|trace| trace.options.as_str()),
+            mac = trace.map(|trace| trace.mac_print.as_str()),
+            promised = ended.promised,
+            sent = ended.sent,
+            outcome = ended.outcome.word(),
+            micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+}

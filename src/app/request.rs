@@ -1,0 +1,117 @@
+//! The request as every later step sees it: one method, one host, one target.
+//!
+//! Settles what hyper leaves to its user (RFC 9112 §3.2, §6.3), so that no two readers of a message
+//! can disagree about it.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Version, header};
+
+use super::base_url::is_host;
+use crate::reject::Rejection;
+use crate::server::Arrival;
+use crate::sign::{MAX_TARGET, Refusal};
+
+/// Most bytes of field names and values.
+const MAX_FIELDS: usize = 16 * 1024;
+
+/// A request that can be read in one way only.
+#[derive(Debug)]
+pub(super) struct Effective<'a> {
+    pub method: &'a Method,
+    /// The authority that was asked, as sent.
+    pub host: &'a str,
+    /// Path and query, as sent.
+    pub target: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub fields: &'a HeaderMap,
+}
+
+impl<'a> Effective<'a> {
+    pub(super) fn of(head: &'a Parts, arrival: &Arrival) -> Result<Self, Rejection> {
+        check_framing(head, arrival)?;
+        let host = host(head)?;
+        let target = target(head, arrival)?;
+        if target.len() > MAX_TARGET {
+            return Err(Refusal::TooLong.into());
+        }
+        let size = fields_size(&head.headers);
+        if size > MAX_FIELDS {
+            return Err(Rejection::FieldsTooLarge(size));
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Ok(Self {
+            method: &head.method,
+            host,
+            target,
+            path,
+            query,
+            fields: &head.headers,
+        })
+    }
+}
+
+/// RFC 9112 §6.1: a message with both Transfer-Encoding and Content-Length is an attempt to
+/// smuggle a request. hyper drops the one and goes on, so the bytes themselves are asked.
+fn check_framing(head: &Parts, arrival: &Arrival) -> Result<(), Rejection> {
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && arrival.content_length_seen {
+        return Err(Rejection::Framing(
+            "A request has Transfer-Encoding or Content-Length, not both.",
+        ));
+    }
+    Ok(())
+}
+
+/// The effective host (RFC 9110 §7.2, RFC 9113 §8.3.1).
+fn host(head: &Parts) -> Result<&str, Rejection> {
+    let mut fields = head.headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Rejection::Host("A request has one Host."));
+    }
+    let field = field
+        .map(|value| value.to_str().ok().filter(|text| is_host(text)))
+        .map(|host| host.ok_or(Rejection::Host("Host names no host.")))
+        .transpose()?;
+    // The target's own authority goes before Host (RFC 9112 §3.2.2).
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    match (head.version, authority, field) {
+        (_, Some(authority), _) if !is_host(authority) => {
+            Err(Rejection::Host("The target's authority names no host."))
+        }
+        (Version::HTTP_2, Some(authority), Some(field))
+            if !authority.eq_ignore_ascii_case(field) =>
+        {
+            Err(Rejection::Host(":authority and Host differ."))
+        }
+        (Version::HTTP_11, _, None) => Err(Rejection::Host("A request needs a Host.")),
+        (Version::HTTP_2, None, None) => Err(Rejection::Host("A request needs an :authority.")),
+        (_, authority, field) => Ok(authority.or(field).unwrap_or_default()),
+    }
+}
+
+/// Path and query of a target in origin or absolute form, or the `*` of OPTIONS.
+fn target<'a>(head: &'a Parts, arrival: &Arrival) -> Result<&'a str, Rejection> {
+    if arrival.fragment_seen {
+        return Err(Rejection::Target("A request target has no fragment."));
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map(http::uri::PathAndQuery::as_str);
+    match target {
+        Some("*") if head.method == Method::OPTIONS => Ok("*"),
+        Some(target) if target.starts_with('/') && head.method != Method::CONNECT => Ok(target),
+        _ => Err(Rejection::Target(
+            "A request target is a path, or a URL with scheme and host.",
+        )),
+    }
+}
+
+/// The fields' bytes on the wire: `name: value CRLF`.
+fn fields_size(fields: &HeaderMap) -> usize {
+    fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum()
+}

@@ -1,0 +1,170 @@
+//! Connections: accept, limits, timers, and an end that cuts nobody off.
+//!
+//! hyper without a framework: HTTP/1.1 and HTTP/2 with prior knowledge on one port. Decides when a
+//! connection begins and ends; what is answered on it is the [`Handler`]'s.
+
+mod connection;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Body;
+use crate::recording::UnixTime;
+
+/// Longest pause after an accept that failed for want of something.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a listener allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Longest time from the first wait for a request's head to its last byte. An idle connection
+    /// waits for the next head, and so ends after as long.
+    pub header_timeout: Duration,
+    /// Longest time that running responses get to finish after a stop was asked for.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A request's circumstances.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// When the request was complete, by the calendar.
+    pub now: UnixTime,
+    /// The same by a clock that never steps.
+    pub at: Instant,
+    /// A Content-Length has stood on this connection (HTTP/1.1).
+    pub content_length_seen: bool,
+    /// A request target with a fragment has stood on this connection (HTTP/1.1).
+    pub fragment_seen: bool,
+}
+
+/// Answers requests. Infallible: what goes wrong has an answer too.
+pub trait Handler: Send + Sync + 'static {
+    /// The response to `request`.
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still busy at the deadline and were cut.
+    pub cut: usize,
+}
+
+/// Serves `listener` until `shutdown`; then accepts no more, closes idle connections, lets running
+/// responses finish until the drain deadline, and cuts what is left.
+///
+/// # Errors
+/// Only where the listener cannot be used at all.
+pub async fn run<H: Handler>(
+    listener: std::net::TcpListener,
+    handler: Arc<H>,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> io::Result<Drained> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let mut pause = MIN_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = MIN_PAUSE;
+                let connection = connection::serve(
+                    stream,
+                    peer,
+                    Arc::clone(&handler),
+                    settings,
+                    shutdown.clone(),
+                );
+                let cut = cut.clone();
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = connection => {}
+                        () = cut.cancelled() => {}
+                    }
+                });
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            // Out of descriptors or memory: trying again at once would only spin.
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(settings.drain, connections.wait())
+        .await
+        .is_ok()
+    {
+        return Ok(Drained { cut: 0 });
+    }
+    let left = connections.len();
+    cut.cancel();
+    connections.wait().await;
+    Ok(Drained { cut: left })
+}
+
+/// Errors of accept that say something of one connection, not of the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// The calendar's time.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server is where time comes in"
+)]
+pub fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixTime(since.map_or(0, |since| since.as_secs()))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server is where time comes in"
+)]
+fn instant() -> Instant {
+    Instant::now()
+}

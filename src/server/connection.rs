@@ -1,0 +1,158 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::wire::{Protocol, Seen, Wire};
+use super::{Arrival, Handler, Settings, instant, now};
+use crate::body::Body;
+
+/// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
+/// answers a long target or long fields; hyper's own 431 stands behind.
+const MAX_HEAD: usize = 128 * 1024;
+/// Most fields of a request.
+const MAX_FIELD_LINES: usize = 100;
+/// Most fields of an HTTP/2 request, in bytes as RFC 9113 §6.5.2 counts them.
+const MAX_FIELD_LIST: u32 = 20 * 1024;
+/// Most requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
+    // Without it, the last packet of a response waits for an acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "a connection ended before it began");
+        return;
+    }
+    let mut wire = Wire::new(stream);
+    let protocol = tokio::select! {
+        () = shutdown.cancelled() => return,
+        sniffed = tokio::time::timeout(settings.header_timeout, wire.sniff()) => sniffed,
+    };
+    match protocol {
+        Ok(Ok(Some(Protocol::Http1))) => http1(wire, peer, handler, settings, shutdown).await,
+        Ok(Ok(Some(Protocol::Http2))) => http2(wire, peer, handler, shutdown).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection failed before a request"),
+        Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
+    }
+}
+
+/// hyper's view of the handler, on one connection.
+struct PerConnection<H> {
+    handler: Arc<H>,
+    peer: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let arrival = Arrival {
+            peer: self.peer,
+            now: now(),
+            at: instant(),
+            content_length_seen: self.seen.content_length.load(Ordering::Relaxed),
+            fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
+        };
+        let handler = Arc::clone(&self.handler);
+        Box::pin(async move { Ok(handler.handle(request, arrival).await) })
+    }
+}
+
+async fn http1<H: Handler>(
+    mut wire: Wire,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
+    let seen = wire.watch();
+    let service = PerConnection {
+        handler,
+        peer,
+        seen,
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELD_LINES)
+        .writev(true)
+        .serve_connection(TokioIo::new(wire), service);
+    let mut stopping = pin!(shutdown.cancelled());
+    let mut stopped = false;
+    let result = poll_fn(|cx| {
+        if !stopped && stopping.as_mut().poll(cx).is_ready() {
+            stopped = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        connection.poll_without_shutdown(cx)
+    })
+    .await;
+    let wire = connection.into_parts().io.into_inner();
+    match result {
+        Ok(()) => wire.linger().await,
+        Err(error) if error.is_parse() => {
+            // hyper has answered: 400, 414 or 431.
+            tracing::info!(%peer, reason = %error, "a request that cannot be parsed");
+            wire.linger().await;
+        }
+        Err(error) => {
+            tracing::debug!(%peer, reason = %error, "a connection was cut");
+            wire.close();
+        }
+    }
+}
+
+async fn http2<H: Handler>(
+    wire: Wire,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    shutdown: CancellationToken,
+) {
+    let service = PerConnection {
+        handler,
+        peer,
+        seen: Arc::default(),
+    };
+    let mut connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_FIELD_LIST)
+            .serve_connection(TokioIo::new(wire), service)
+    );
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, reason = %error, "a connection was cut");
+    }
+}

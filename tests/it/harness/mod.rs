@@ -1,0 +1,168 @@
+//! A server of this process on a port of its own, over a store of its own.
+
+pub mod raw;
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio_util::sync::CancellationToken;
+use tonearm::app::{App, Resolver};
+use tonearm::metrics::Metrics;
+use tonearm::recording::UnixTime;
+use tonearm::server::{self, Drained, Settings};
+use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, Window, mint};
+use tonearm::store::{Local, Store};
+
+use self::raw::{Client, Response};
+
+/// App and account that every recording of [`Server::put`] lies under.
+pub const OWNER: &str = "app-101/test-account-01";
+
+pub struct Server {
+    pub addr: SocketAddr,
+    pub metrics: Arc<Metrics>,
+    root: tempfile::TempDir,
+    shutdown: CancellationToken,
+    thread: Option<JoinHandle<Drained>>,
+}
+
+/// What a test may want otherwise.
+#[derive(Default)]
+pub struct Setup {
+    pub resolver: Resolver,
+    pub settings: Settings,
+}
+
+pub fn keyring() -> Keyring {
+    let secret: Vec<u8> = (0..32).collect();
+    let key = Key::new("k1", &secret, Window::default(), Audience::Origin).unwrap();
+    Keyring::new(vec![key], HashSet::new(), &Policy::default()).unwrap()
+}
+
+/// The byte at each offset of a recording made by [`Server::put`].
+pub fn byte_at(offset: usize) -> u8 {
+    // A prime, so that no two blocks of a power of two are alike.
+    u8::try_from(offset % 251).unwrap()
+}
+
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(byte_at).collect()
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join(OWNER)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let app = Arc::new(App::new(
+            Store::Local(Arc::new(Local::open(root.path()).unwrap())),
+            keyring(),
+            Policy::default(),
+            setup.resolver,
+            Arc::clone(&metrics),
+        ));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let run = server::run(listener, app, setup.settings, stop);
+            runtime.block_on(run).unwrap()
+        });
+        Self {
+            addr,
+            metrics,
+            root,
+            shutdown,
+            thread: Some(thread),
+        }
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Where a file of [`OWNER`] lies.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join(OWNER).join(name)
+    }
+
+    /// Puts a recording of `length` patterned bytes into the store, dated well in the past.
+    pub fn put(&self, name: &str, length: usize) {
+        self.put_bytes(name, &pattern(length));
+    }
+
+    pub fn put_bytes(&self, name: &str, bytes: &[u8]) {
+        let path = self.file(name);
+        std::fs::write(&path, bytes).unwrap();
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        std::fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
+    }
+
+    /// A signed target for a file of [`OWNER`], ten minutes long.
+    pub fn sign(&self, name: &str) -> String {
+        self.sign_with(name, |claims| claims)
+    }
+
+    pub fn sign_with(&self, name: &str, change: impl FnOnce(Claims) -> Claims) -> String {
+        let now = server::now();
+        let claims = change(Claims::until(UnixTime(now.0 + 600)));
+        let path = format!("/media/{OWNER}/{name}");
+        let host = self.addr.to_string();
+        let minted = mint(&path, &claims, &host, &keyring(), &Policy::default(), now);
+        minted.unwrap().target
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// `GET target` with further field lines, on a connection of its own.
+    pub fn get(&self, target: &str, fields: &[&str]) -> Response {
+        self.ask("GET", target, fields)
+    }
+
+    pub fn ask(&self, method: &str, target: &str, fields: &[&str]) -> Response {
+        let mut client = self.connect();
+        client.ask(method, target, fields);
+        client.response(method)
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub fn stop(mut self) -> Drained {
+        self.shutdown.cancel();
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    /// Asks the server to stop, and goes on.
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A failed test is already telling; its server is not to tell over it.
+            let _ = thread.join();
+        }
+    }
+}
