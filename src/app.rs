@@ -279,7 +279,7 @@ async fn discard(content: Incoming, head: &Parts) {
     let _ = tokio::time::timeout(wait, limited.collect()).await;
 }
 
-fn rfc3339(time: UnixTime) -> String {
+pub(crate) fn rfc3339(time: UnixTime) -> String {
     i64::try_from(time.0)
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())

@@ -3,6 +3,8 @@
 pub mod app;
 pub mod audio;
 pub mod body;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod metrics;
 pub mod recording;
 pub mod reject;

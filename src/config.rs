@@ -1,0 +1,289 @@
+//! What was typed, set and written, and what the program needs.
+//!
+//! Every setting is a row of [`SETTINGS`]: its key in the file, from which its environment variable
+//! follows, its default and what it means. A value comes from the first of flag, environment, file
+//! and default that has one, and knows where it came from. The files are read here and nowhere
+//! else; what the values mean is decided by the modules they are for.
+
+pub mod keyring;
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use self::source::{ConfigError, Source, Value};
+use crate::app::{BaseUrl, Resolver};
+use crate::recording::Id;
+use crate::server;
+use crate::sign::{MIN_TTL, Policy};
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "tonearm.toml";
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its key in the file, with the section before the dot.
+    pub key: &'static str,
+    /// Its default as text; empty is none.
+    pub default: &'static str,
+    /// What it means, with unit and bounds.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// Its environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TONEARM_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    row("storage", "storage", "directory of recordings, {appId}/{externalAccountId}/{externalId}.{wav,flac,mp3,mp4,m4a}"),
+    row("listen", "127.0.0.1:8080", "address and port of the public listener; port 0 takes a free one"),
+    row("admin_listen", "127.0.0.1:9090", "address and port of health, readiness and metrics"),
+    row("public_base_url", "", "where clients reach this server, such as https://rec.example.com; without it, what the request's Host says"),
+    row("keyring", "keyring.toml", "file of signing keys, mode 0600; made on first start"),
+    row("workers", "0", "threads that serve connections; 0 is one a core"),
+    row("url.base_ttl", "15m", "life of a signed URL, to which the recording's duration is added"),
+    row("url.max_ttl", "12h", "longest life of a signed URL, at least 5m"),
+    row("url.bucket", "5m", "expiries are rounded up to multiples of this, so that caches can hit; at least 1s"),
+    row("resolver.path", "/retrieve/authenticated/recordings/%s", "path HubSpot calls, with %s once where it puts the externalId; may hold a query"),
+    row("resolver.allowed_app_ids", "", "list of app ids that are answered; without it, any"),
+    row("resolver.allowed_account_ids", "", "list of external account ids that are answered; without it, any"),
+    row("limits.header_timeout", "30s", "longest wait for a request's head, and for the next request"),
+    row("limits.drain", "30s", "longest time running responses get to finish after a stop was asked for"),
+    row("log.filter", "info", "what is logged: error, warn, info, debug, trace, or directives such as info,tonearm::access=off"),
+    row("log.format", "text", "text or json"),
+];
+
+const fn row(key: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { key, default, help }
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// What the program needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The store's directory.
+    pub storage: PathBuf,
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The admin listener.
+    pub admin_listen: SocketAddr,
+    /// The file of signing keys.
+    pub keyring: PathBuf,
+    /// Threads that serve connections; at least 1.
+    pub workers: usize,
+    /// How long URLs live.
+    pub policy: Policy,
+    /// What HubSpot calls.
+    pub resolver: Resolver,
+    /// What a listener allows.
+    pub server: server::Settings,
+    /// What is logged.
+    pub log_filter: String,
+    /// In which shape.
+    pub log_format: LogFormat,
+}
+
+/// The text of every setting, and where each comes from.
+#[derive(Debug, Clone)]
+pub struct Values(BTreeMap<&'static str, Value>);
+
+/// Values given on the command line.
+pub type Flags = Vec<(&'static str, Option<String>)>;
+
+impl Values {
+    /// Collects the values of every setting.
+    ///
+    /// `file` must exist when it is named; the default one need not.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the file cannot be read or holds a key that is no setting.
+    pub fn collect(
+        flags: Flags,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            values.insert(setting.key, Value::new(setting.default, Source::Default));
+        }
+        let named = file.unwrap_or(Path::new(DEFAULT_FILE));
+        if file.is_some() || named.exists() {
+            values.extend(source::read_file(named)?);
+        }
+        for setting in SETTINGS {
+            let variable = setting.variable();
+            if let Some(text) = environment(&variable) {
+                values.insert(setting.key, Value::new(text, Source::Environment(variable)));
+            }
+        }
+        for (key, text) in flags {
+            if let Some(text) = text {
+                values.insert(key, Value::new(text, Source::Flag(key)));
+            }
+        }
+        Ok(Self(values))
+    }
+
+    /// Every setting with its value, in the table's order.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static Setting, &Value)> {
+        SETTINGS
+            .iter()
+            .filter_map(|setting| Some((setting, self.0.get(setting.key)?)))
+    }
+
+    /// Makes of the texts what the program needs.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first value that will not do, with its place.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let policy = self.policy()?;
+        Ok(Config {
+            storage: self.get("storage", path)?,
+            listen: self.get("listen", address)?,
+            admin_listen: self.get("admin_listen", address)?,
+            keyring: self.get("keyring", path)?,
+            workers: self.get("workers", workers)?,
+            policy,
+            resolver: Resolver {
+                template: self.get("resolver.path", parse)?,
+                allowed_apps: self.get("resolver.allowed_app_ids", ids)?,
+                allowed_accounts: self.get("resolver.allowed_account_ids", ids)?,
+                public_base_url: self.get("public_base_url", optional::<BaseUrl>)?,
+            },
+            server: server::Settings {
+                header_timeout: self.get("limits.header_timeout", positive)?,
+                drain: self.get("limits.drain", duration)?,
+            },
+            log_filter: self.get("log.filter", filter)?,
+            log_format: self.get("log.format", log_format)?,
+        })
+    }
+
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        Ok(Policy {
+            base: self.get("url.base_ttl", duration)?.as_secs(),
+            max_ttl: self.get("url.max_ttl", max_ttl)?,
+            bucket: self.get("url.bucket", whole_seconds)?,
+            ..Policy::default()
+        })
+    }
+
+    fn get<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let missing = Value::new("", Source::Default);
+        let value = self.0.get(key).unwrap_or(&missing);
+        read(&value.text).map_err(|problem| value.error(key, &problem))
+    }
+}
+
+fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn optional<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("a path is needed".to_owned());
+    }
+    if text.contains("://") {
+        return Err("only directories of this machine are served".to_owned());
+    }
+    Ok(text.into())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address and a port are needed, such as 127.0.0.1:8080 or [::]:8080".into())
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        Ok(count) if count <= 1024 => Ok(count),
+        _ => Err("a number of threads from 0 to 1024 is needed".to_owned()),
+    }
+}
+
+/// A span of time such as `90s`, `15m` or `1h30m`.
+///
+/// # Errors
+/// What to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|span| Duration::try_from(span).ok())
+        .ok_or_else(|| "a span of time is needed, such as 90s, 15m, 1h30m or 12h".to_owned())
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("more than 0s is needed".to_owned()),
+        span => Ok(span),
+    }
+}
+
+fn whole_seconds(text: &str) -> Result<u64, String> {
+    match duration(text)?.as_secs() {
+        0 => Err("at least 1s is needed".to_owned()),
+        seconds => Ok(seconds),
+    }
+}
+
+fn max_ttl(text: &str) -> Result<u64, String> {
+    let seconds = whole_seconds(text)?;
+    // Ten digits are what a token's expiry has; a century is far within.
+    if (MIN_TTL..=3_153_600_000).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("at least 5m is needed".to_owned())
+    }
+}
+
+fn ids(text: &str) -> Result<Option<Vec<Id>>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let ids: Result<Vec<Id>, String> = text.split(',').map(|id| parse(id.trim())).collect();
+    ids.map(Some)
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    text.parse::<tracing_subscriber::EnvFilter>()
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; write a level (error, warn, info, debug, trace) or target=level"))
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json is needed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! The keyring's file: read whole or refused whole, and changed by replacing it.
+//!
+//! No error of this module shows a line of the file, since any could hold a secret.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use serde::Deserialize;
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use zeroize::Zeroizing;
+
+use crate::recording::UnixTime;
+use crate::sign::{Audience, Key, KeyError, Keyring, KeyringError, Policy, TokenId, Window};
+
+/// Bytes of a new secret: as many as the MAC has.
+const SECRET: usize = 32;
+
+/// Why a keyring's file will not do.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner and group could read or change it.
+    #[error("{}: mode {mode:04o} lets others at the secrets; run: chmod 600 {}", .path.display(), .path.display())]
+    Mode {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is not the TOML it should be.
+    #[error("{}:{line}: {problem}", .path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+        /// What is wrong, without any of the file's text.
+        problem: String,
+    },
+    /// A key will not do.
+    #[error("{}: key {kid:?}: {source}", .path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        kid: String,
+        /// Why.
+        source: KeyError,
+    },
+    /// The keys are no ring.
+    #[error("{}: {source}", .path.display())]
+    Ring {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: KeyringError,
+    },
+    /// Random bytes cannot be had.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The change asked for makes no sense.
+    #[error("{0}")]
+    Change(String),
+}
+
+impl FileError {
+    /// Whether the disk is to blame, and not what stands in the file.
+    #[must_use]
+    pub const fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Random(_))
+    }
+
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RingFile {
+    #[serde(default)]
+    revoked: Vec<String>,
+    #[serde(default)]
+    key: Vec<KeyEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    kid: String,
+    secret: Zeroizing<String>,
+    mint_from: Option<Moment>,
+    mint_until: Option<Moment>,
+    verify_until: Option<Moment>,
+    audience: Option<String>,
+}
+
+/// A time as Unix seconds, as a TOML date-time with an offset, or as such a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Moment {
+    Seconds(u64),
+    DateTime(toml::value::Datetime),
+    Text(String),
+}
+
+impl Moment {
+    fn time(&self) -> Option<UnixTime> {
+        let text = match self {
+            Self::Seconds(seconds) => return Some(UnixTime(*seconds)),
+            Self::DateTime(date) => date.to_string(),
+            Self::Text(text) => text.clone(),
+        };
+        let timestamp: jiff::Timestamp = text.parse().ok()?;
+        u64::try_from(timestamp.as_second()).ok().map(UnixTime)
+    }
+}
+
+/// Reads and checks a keyring.
+///
+/// # Errors
+/// [`FileError`]; a ring is taken whole or not at all.
+pub fn load(path: &Path, policy: &Policy) -> Result<Keyring, FileError> {
+    parse(path, &read(path)?, policy)
+}
+
+/// Reads the file, if it is its owner's alone.
+fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let io_error = |source| FileError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io_error)?;
+    let mode = file.metadata().map_err(io_error)?.mode() & 0o7777;
+    // 0600 and 0640, and what is stricter: the group may read, nobody else may do anything.
+    if mode & 0o037 != 0 {
+        return Err(FileError::Mode { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(io_error)?;
+    Ok(text)
+}
+
+fn parse(path: &Path, text: &str, policy: &Policy) -> Result<Keyring, FileError> {
+    let file: RingFile = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+    let mut keys = Vec::with_capacity(file.key.len());
+    for entry in &file.key {
+        keys.push(key(path, entry)?);
+    }
+    let problem = |problem: String| FileError::Change(format!("{}: {problem}", path.display()));
+    let mut revoked = HashSet::new();
+    for id in &file.revoked {
+        let id: TokenId = id
+            .parse()
+            .map_err(|error| problem(format!("revoked: {error}")))?;
+        revoked.insert(id);
+    }
+    Keyring::new(keys, revoked, policy).map_err(|source| FileError::Ring {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A parser's complaint without the text it complains of.
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text[..at].matches('\n').count() + 1;
+    let shown = text.lines().nth(line - 1).unwrap_or_default();
+    let names_a_field = error.message().starts_with("unknown field")
+        || error.message().starts_with("missing field");
+    let problem = if shown.trim_start().starts_with("secret") || !names_a_field {
+        "this is not a keyring's TOML; `tonearm keys init` makes one to compare with".to_owned()
+    } else {
+        error.message().to_owned()
+    };
+    FileError::Syntax { path: path.to_owned(), line, problem }
+}
+
+fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
+    let wrong = |field: &str, problem: &str| {
+        let kid = &entry.kid;
+        FileError::Change(format!("{}: key {kid:?}: {field}: {problem}", path.display()))
+    };
+    let secret = BASE64URL
+        .decode(entry.secret.trim_end_matches('='))
+        .map(Zeroizing::new)
+        .map_err(|_| wrong("secret", "it is not base64url"))?;
+    let time = |field: &str, moment: &Option<Moment>| match moment {
+        None => Ok(None),
+        Some(moment) => moment
+            .time()
+            .map(Some)
+            .ok_or_else(|| wrong(field, "write it as 2026-01-31T12:00:00Z")),
+    };
+    let window = Window {
+        mint_from: time("mint_from", &entry.mint_from)?,
+        mint_until: time("mint_until", &entry.mint_until)?,
+        verify_until: time("verify_until", &entry.verify_until)?,
+    };
+    let audience = match entry.audience.as_deref() {
+        None | Some("origin") => Audience::Origin,
+        Some(other) => match other.strip_prefix("edge:").filter(|name| !name.is_empty()) {
+            Some(name) => Audience::Edge(name.to_owned()),
+            None => return Err(wrong("audience", "it is origin, or edge:NAME")),
+        },
+    };
+    Key::new(&entry.kid, &secret, window, audience).map_err(|source| FileError::Key {
+        path: path.to_owned(),
+        kid: entry.kid.clone(),
+        source,
+    })
+}
+
+const HEADER: &str = "\
+# Signing keys of tonearm. Whoever reads this file can sign URLs: mode 0600.
+# `tonearm keys rotate` changes keys without breaking a URL; a running server
+# reads the file again at SIGHUP.
+";
+
+/// Makes a keyring with one new key; never over a file that is there.
+///
+/// # Errors
+/// [`FileError::Io`], with `AlreadyExists` where the file is there.
+pub fn create(path: &Path, now: UnixTime) -> Result<String, FileError> {
+    let kid = new_kid(now, &HashSet::new())?;
+    let mut document = DocumentMut::new();
+    push(&mut document, &kid, None)?;
+    let text = Zeroizing::new(format!("{HEADER}\n{document}"));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Ok(kid),
+        Err(source) => Err(FileError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// What a change does, for the operator to read.
+pub type Steps = Vec<String>;
+
+/// A keyring's file on its way to another state. Comments and order are kept.
+pub struct Change {
+    path: PathBuf,
+    policy: Policy,
+    now: UnixTime,
+    document: DocumentMut,
+    ring: Keyring,
+}
+
+impl Change {
+    /// Reads the file to change.
+    ///
+    /// # Errors
+    /// [`FileError`] where it will not do as it is.
+    pub fn of(path: &Path, policy: &Policy, now: UnixTime) -> Result<Self, FileError> {
+        let text = read(path)?;
+        let ring = parse(path, &text, policy)?;
+        let document = text.parse().map_err(|_| FileError::Change("not TOML".into()))?;
+        Ok(Self { path: path.to_owned(), policy: *policy, now, document, ring })
+    }
+
+    /// Adds a key that signs `lead` seconds from now on, and lets those that sign today retire:
+    /// each verifies until the last URL it can have signed has ended.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn rotate(&mut self, lead: u64) -> Result<Steps, FileError> {
+        let taken = self.ring.keys().iter().map(|key| key.kid().to_owned()).collect();
+        let kid = new_kid(self.now, &taken)?;
+        let from = self.now.plus(lead);
+        let until = from.plus(self.policy.max_ttl + self.policy.bucket);
+        let mut steps = vec![format!("new key {kid} verifies at once and signs from {}", date(from))];
+        let leaving: Vec<String> = self
+            .ring
+            .keys()
+            .iter()
+            .filter(|key| *key.audience() == Audience::Origin && key.window().mint_until.is_none())
+            .map(|key| key.kid().to_owned())
+            .collect();
+        for old in leaving {
+            if let Some(entry) = self.entry(&old) {
+                entry["mint_until"] = value(date(from));
+                entry["verify_until"] = value(date(until));
+            }
+            steps.push(format!("key {old} signs until then and verifies until {}", date(until)));
+        }
+        push(&mut self.document, &kid, Some(from))?;
+        Ok(steps)
+    }
+
+    /// Takes a key away at once, and with it every URL it signed.
+    ///
+    /// # Errors
+    /// [`FileError::Change`] where there is no such key, or none would be left to sign.
+    pub fn revoke_key(&mut self, kid: &str) -> Result<Steps, FileError> {
+        if !self.ring.keys().iter().any(|key| key.kid() == kid) {
+            return Err(FileError::Change(format!("there is no key {kid:?}; `tonearm keys list` shows all")));
+        }
+        let signs = |key: &&Key| *key.audience() == Audience::Origin && key.window().mints_at(self.now);
+        if self.ring.keys().iter().filter(signs).all(|key| key.kid() == kid) {
+            return Err(FileError::Change(format!(
+                "without key {kid:?} no key signs now; run first: tonearm keys rotate --after 0s"
+            )));
+        }
+        if let Some(keys) = self.keys() {
+            keys.retain(|entry| entry.get("kid").and_then(Item::as_str) != Some(kid));
+        }
+        Ok(vec![format!("key {kid} is gone, and every URL it signed ends with the next reload")])
+    }
+
+    /// Revokes one URL by its token id.
+    pub fn revoke_url(&mut self, id: TokenId) -> Steps {
+        let list = self.document["revoked"].or_insert(value(toml_edit::Array::new()));
+        if let Some(list) = list.as_array_mut()
+            && !list.iter().any(|entry| entry.as_str() == Some(&id.to_string()))
+        {
+            list.push(id.to_string());
+        }
+        vec![format!("the URL with token id {id} ends with the next reload")]
+    }
+
+    /// Puts the new state in the file's place, if it is a keyring.
+    ///
+    /// # Errors
+    /// [`FileError`]; the old file is then as it was.
+    pub fn commit(self) -> Result<(), FileError> {
+        let text = Zeroizing::new(self.document.to_string());
+        parse(&self.path, &text, &self.policy)?;
+        replace(&self.path, text.as_bytes())
+            .map_err(|source| FileError::Io { path: self.path, source })
+    }
+
+    fn keys(&mut self) -> Option<&mut ArrayOfTables> {
+        self.document.get_mut("key")?.as_array_of_tables_mut()
+    }
+
+    fn entry(&mut self, kid: &str) -> Option<&mut Table> {
+        self.keys()?
+            .iter_mut()
+            .find(|entry| entry.get("kid").and_then(Item::as_str) == Some(kid))
+    }
+}
+
+/// Writes beside the file, and renames: a reader sees the old file or the new one. Mode and owner's
+/// rights stay as they were.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mode = std::fs::metadata(path)?.mode() & 0o777;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().inspect_err(|error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            // Only ours is taken away; what else went wrong is already being told.
+            let _ = std::fs::remove_file(&beside);
+        }
+    })
+}
+
+fn push(document: &mut DocumentMut, kid: &str, from: Option<UnixTime>) -> Result<(), FileError> {
+    let mut secret = Zeroizing::new([0; SECRET]);
+    getrandom::fill(&mut *secret).map_err(FileError::Random)?;
+    let mut entry = Table::new();
+    entry["kid"] = value(kid);
+    entry["secret"] = value(BASE64URL.encode(*secret));
+    if let Some(from) = from {
+        entry["mint_from"] = value(date(from));
+    }
+    let keys = document["key"].or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    let Some(keys) = keys.as_array_of_tables_mut() else {
+        return Err(FileError::Change("write every key as its own [[key]]".to_owned()));
+    };
+    keys.push(entry);
+    Ok(())
+}
+
+/// A key id that says when the key was made: `k261123-4f2a`.
+fn new_kid(now: UnixTime, taken: &HashSet<String>) -> Result<String, FileError> {
+    let day = date(now)[2..10].replace('-', "");
+    loop {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).map_err(FileError::Random)?;
+        let kid = format!("k{day}-{:04x}", u16::from_be_bytes(random));
+        if !taken.contains(&kid) {
+            return Ok(kid);
+        }
+    }
+}
+
+/// RFC 3339, in UTC.
+#[must_use]
+pub fn date(time: UnixTime) -> String {
+    crate::app::rfc3339(time)
+}
+
+#[cfg(test)]
+mod tests;
