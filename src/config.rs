@@ -39,27 +39,90 @@ impl Setting {
     /// Its environment variable.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("TONEARM_{}", self.key.replace('.', "_").to_ascii_uppercase())
+        format!(
+            "TONEARM_{}",
+            self.key.replace('.', "_").to_ascii_uppercase()
+        )
     }
 }
 
 /// Every setting there is.
 pub const SETTINGS: &[Setting] = &[
-    row("storage", "storage", "directory of recordings, {appId}/{externalAccountId}/{externalId}.{wav,flac,mp3,mp4,m4a}"),
-    row("listen", "127.0.0.1:8080", "address and port of the public listener; port 0 takes a free one"),
-    row("admin_listen", "127.0.0.1:9090", "address and port of health, readiness and metrics"),
-    row("public_base_url", "", "where clients reach this server, such as https://rec.example.com; without it, what the request's Host says"),
-    row("keyring", "keyring.toml", "file of signing keys, mode 0600; made on first start"),
-    row("workers", "0", "threads that serve connections; 0 is one a core"),
-    row("url.base_ttl", "15m", "life of a signed URL, to which the recording's duration is added"),
-    row("url.max_ttl", "12h", "longest life of a signed URL, at least 5m"),
-    row("url.bucket", "5m", "expiries are rounded up to multiples of this, so that caches can hit; at least 1s"),
-    row("resolver.path", "/retrieve/authenticated/recordings/%s", "path HubSpot calls, with %s once where it puts the externalId; may hold a query"),
-    row("resolver.allowed_app_ids", "", "list of app ids that are answered; without it, any"),
-    row("resolver.allowed_account_ids", "", "list of external account ids that are answered; without it, any"),
-    row("limits.header_timeout", "30s", "longest wait for a request's head, and for the next request"),
-    row("limits.drain", "30s", "longest time running responses get to finish after a stop was asked for"),
-    row("log.filter", "info", "what is logged: error, warn, info, debug, trace, or directives such as info,tonearm::access=off"),
+    row(
+        "storage",
+        "storage",
+        "directory of recordings, {appId}/{externalAccountId}/{externalId}.{wav,flac,mp3,mp4,m4a}",
+    ),
+    row(
+        "listen",
+        "127.0.0.1:8080",
+        "address and port of the public listener; port 0 takes a free one",
+    ),
+    row(
+        "admin_listen",
+        "127.0.0.1:9090",
+        "address and port of health, readiness and metrics",
+    ),
+    row(
+        "public_base_url",
+        "",
+        "where clients reach this server, such as https://rec.example.com; without it, what the request's Host says",
+    ),
+    row(
+        "keyring",
+        "keyring.toml",
+        "file of signing keys, mode 0600; made on first start",
+    ),
+    row(
+        "workers",
+        "0",
+        "threads that serve connections; 0 is one a core",
+    ),
+    row(
+        "url.base_ttl",
+        "15m",
+        "life of a signed URL, to which the recording's duration is added",
+    ),
+    row(
+        "url.max_ttl",
+        "12h",
+        "longest life of a signed URL, at least 5m",
+    ),
+    row(
+        "url.bucket",
+        "5m",
+        "expiries are rounded up to multiples of this, so that caches can hit; at least 1s",
+    ),
+    row(
+        "resolver.path",
+        "/retrieve/authenticated/recordings/%s",
+        "path HubSpot calls, with %s once where it puts the externalId; may hold a query",
+    ),
+    row(
+        "resolver.allowed_app_ids",
+        "",
+        "list of app ids that are answered; without it, any",
+    ),
+    row(
+        "resolver.allowed_account_ids",
+        "",
+        "list of external account ids that are answered; without it, any",
+    ),
+    row(
+        "limits.header_timeout",
+        "30s",
+        "longest wait for a request's head, and for the next request",
+    ),
+    row(
+        "limits.drain",
+        "30s",
+        "longest time running responses get to finish after a stop was asked for",
+    ),
+    row(
+        "log.filter",
+        "info",
+        "what is logged: error, warn, info, debug, trace, or directives such as info,tonearm::access=off",
+    ),
     row("log.format", "text", "text or json"),
 ];
 
@@ -202,7 +265,11 @@ fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 }
 
 fn optional<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Option<T>, String> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
@@ -274,7 +341,9 @@ fn ids(text: &str) -> Result<Option<Vec<Id>>, String> {
 fn filter(text: &str) -> Result<String, String> {
     text.parse::<tracing_subscriber::EnvFilter>()
         .map(|_| text.to_owned())
-        .map_err(|error| format!("{error}; write a level (error, warn, info, debug, trace) or target=level"))
+        .map_err(|error| {
+            format!("{error}; write a level (error, warn, info, debug, trace) or target=level")
+        })
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -1,8 +1,11 @@
 //! tonearm
 #![forbid(unsafe_code)]
+pub mod admin;
 pub mod app;
 pub mod audio;
 pub mod body;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
 pub mod metrics;

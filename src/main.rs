@@ -1,1 +1,18 @@
-fn main() {}
+//! The `tonearm` program: parses, runs, and turns the end into an exit code.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tonearm::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("{}", failure.message());
+            failure.code().into()
+        }
+    }
+}

@@ -140,12 +140,18 @@ pub fn load(path: &Path, policy: &Policy) -> Result<Keyring, FileError> {
 
 /// Reads the file, if it is its owner's alone.
 fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
-    let io_error = |source| FileError::Io { path: path.to_owned(), source };
+    let io_error = |source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(io_error)?;
     let mode = file.metadata().map_err(io_error)?.mode() & 0o7777;
     // 0600 and 0640, and what is stricter: the group may read, nobody else may do anything.
     if mode & 0o037 != 0 {
-        return Err(FileError::Mode { path: path.to_owned(), mode });
+        return Err(FileError::Mode {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(io_error)?;
@@ -184,13 +190,20 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
     } else {
         error.message().to_owned()
     };
-    FileError::Syntax { path: path.to_owned(), line, problem }
+    FileError::Syntax {
+        path: path.to_owned(),
+        line,
+        problem,
+    }
 }
 
 fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
     let wrong = |field: &str, problem: &str| {
         let kid = &entry.kid;
-        FileError::Change(format!("{}: key {kid:?}: {field}: {problem}", path.display()))
+        FileError::Change(format!(
+            "{}: key {kid:?}: {field}: {problem}",
+            path.display()
+        ))
     };
     let secret = BASE64URL
         .decode(entry.secret.trim_end_matches('='))
@@ -248,7 +261,10 @@ pub fn create(path: &Path, now: UnixTime) -> Result<String, FileError> {
     };
     match write() {
         Ok(()) => Ok(kid),
-        Err(source) => Err(FileError::Io { path: path.to_owned(), source }),
+        Err(source) => Err(FileError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -272,8 +288,16 @@ impl Change {
     pub fn of(path: &Path, policy: &Policy, now: UnixTime) -> Result<Self, FileError> {
         let text = read(path)?;
         let ring = parse(path, &text, policy)?;
-        let document = text.parse().map_err(|_| FileError::Change("not TOML".into()))?;
-        Ok(Self { path: path.to_owned(), policy: *policy, now, document, ring })
+        let document = text
+            .parse()
+            .map_err(|_| FileError::Change("not TOML".into()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            policy: *policy,
+            now,
+            document,
+            ring,
+        })
     }
 
     /// Adds a key that signs `lead` seconds from now on, and lets those that sign today retire:
@@ -282,11 +306,19 @@ impl Change {
     /// # Errors
     /// [`FileError`].
     pub fn rotate(&mut self, lead: u64) -> Result<Steps, FileError> {
-        let taken = self.ring.keys().iter().map(|key| key.kid().to_owned()).collect();
+        let taken = self
+            .ring
+            .keys()
+            .iter()
+            .map(|key| key.kid().to_owned())
+            .collect();
         let kid = new_kid(self.now, &taken)?;
         let from = self.now.plus(lead);
         let until = from.plus(self.policy.max_ttl + self.policy.bucket);
-        let mut steps = vec![format!("new key {kid} verifies at once and signs from {}", date(from))];
+        let mut steps = vec![format!(
+            "new key {kid} verifies at once and signs from {}",
+            date(from)
+        )];
         let leaving: Vec<String> = self
             .ring
             .keys()
@@ -299,7 +331,10 @@ impl Change {
                 entry["mint_until"] = value(date(from));
                 entry["verify_until"] = value(date(until));
             }
-            steps.push(format!("key {old} signs until then and verifies until {}", date(until)));
+            steps.push(format!(
+                "key {old} signs until then and verifies until {}",
+                date(until)
+            ));
         }
         push(&mut self.document, &kid, Some(from))?;
         Ok(steps)
@@ -311,10 +346,19 @@ impl Change {
     /// [`FileError::Change`] where there is no such key, or none would be left to sign.
     pub fn revoke_key(&mut self, kid: &str) -> Result<Steps, FileError> {
         if !self.ring.keys().iter().any(|key| key.kid() == kid) {
-            return Err(FileError::Change(format!("there is no key {kid:?}; `tonearm keys list` shows all")));
+            return Err(FileError::Change(format!(
+                "there is no key {kid:?}; `tonearm keys list` shows all"
+            )));
         }
-        let signs = |key: &&Key| *key.audience() == Audience::Origin && key.window().mints_at(self.now);
-        if self.ring.keys().iter().filter(signs).all(|key| key.kid() == kid) {
+        let signs =
+            |key: &&Key| *key.audience() == Audience::Origin && key.window().mints_at(self.now);
+        if self
+            .ring
+            .keys()
+            .iter()
+            .filter(signs)
+            .all(|key| key.kid() == kid)
+        {
             return Err(FileError::Change(format!(
                 "without key {kid:?} no key signs now; run first: tonearm keys rotate --after 0s"
             )));
@@ -322,18 +366,24 @@ impl Change {
         if let Some(keys) = self.keys() {
             keys.retain(|entry| entry.get("kid").and_then(Item::as_str) != Some(kid));
         }
-        Ok(vec![format!("key {kid} is gone, and every URL it signed ends with the next reload")])
+        Ok(vec![format!(
+            "key {kid} is gone, and every URL it signed ends with the next reload"
+        )])
     }
 
     /// Revokes one URL by its token id.
     pub fn revoke_url(&mut self, id: TokenId) -> Steps {
         let list = self.document["revoked"].or_insert(value(toml_edit::Array::new()));
         if let Some(list) = list.as_array_mut()
-            && !list.iter().any(|entry| entry.as_str() == Some(&id.to_string()))
+            && !list
+                .iter()
+                .any(|entry| entry.as_str() == Some(&id.to_string()))
         {
             list.push(id.to_string());
         }
-        vec![format!("the URL with token id {id} ends with the next reload")]
+        vec![format!(
+            "the URL with token id {id} ends with the next reload"
+        )]
     }
 
     /// Puts the new state in the file's place, if it is a keyring.
@@ -343,8 +393,10 @@ impl Change {
     pub fn commit(self) -> Result<(), FileError> {
         let text = Zeroizing::new(self.document.to_string());
         parse(&self.path, &text, &self.policy)?;
-        replace(&self.path, text.as_bytes())
-            .map_err(|source| FileError::Io { path: self.path, source })
+        replace(&self.path, text.as_bytes()).map_err(|source| FileError::Io {
+            path: self.path,
+            source,
+        })
     }
 
     fn keys(&mut self) -> Option<&mut ArrayOfTables> {
@@ -358,10 +410,10 @@ impl Change {
     }
 }
 
-/// Writes beside the file, and renames: a reader sees the old file or the new one. Mode and owner's
-/// rights stay as they were.
+/// Writes beside the file, and renames: a reader sees the old file or the new one. Owner and mode
+/// stay as they were, so that a server can still read what an administrator has changed.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mode = std::fs::metadata(path)?.mode() & 0o777;
+    let old = std::fs::metadata(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -369,12 +421,18 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(mode)
+            .mode(old.mode() & 0o777)
             .open(&beside)?;
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().inspect_err(|error| {
@@ -396,7 +454,9 @@ fn push(document: &mut DocumentMut, kid: &str, from: Option<UnixTime>) -> Result
     }
     let keys = document["key"].or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
     let Some(keys) = keys.as_array_of_tables_mut() else {
-        return Err(FileError::Change("write every key as its own [[key]]".to_owned()));
+        return Err(FileError::Change(
+            "write every key as its own [[key]]".to_owned(),
+        ));
     };
     keys.push(entry);
     Ok(())

@@ -36,7 +36,13 @@ impl Place {
     fn line_and_column(&self) -> (usize, usize) {
         let before = &self.text[..self.span.start.min(self.text.len())];
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
         (line, column)
     }
 }
@@ -66,7 +72,10 @@ pub struct Value {
 
 impl Value {
     pub(super) fn new(text: impl Into<String>, source: Source) -> Self {
-        Self { text: text.into(), source }
+        Self {
+            text: text.into(),
+            source,
+        }
     }
 
     pub(super) fn error(&self, key: &str, problem: &str) -> ConfigError {
@@ -112,9 +121,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<(&'static str, Value)
         text: Arc::clone(&shared),
         span,
     };
-    let table = DeTable::parse(text).map_err(|error| {
-        ConfigError::at(&place(error.span().unwrap_or(0..0)), error.message())
-    })?;
+    let table = DeTable::parse(text)
+        .map_err(|error| ConfigError::at(&place(error.span().unwrap_or(0..0)), error.message()))?;
     let mut values = Vec::new();
     flatten("", table.get_ref(), &place, &mut values)?;
     Ok(values)
@@ -130,7 +138,10 @@ fn flatten(
         let key = format!("{section}{}", name.get_ref());
         if let DeValue::Table(inner) = value.get_ref() {
             let below = format!("{key}.");
-            if !SETTINGS.iter().any(|setting| setting.key.starts_with(&below)) {
+            if !SETTINGS
+                .iter()
+                .any(|setting| setting.key.starts_with(&below))
+            {
                 return Err(unknown(&key, &place(name.span())));
             }
             flatten(&below, inner, place, values)?;
@@ -140,6 +151,15 @@ fn flatten(
             .iter()
             .find(|setting| setting.key == key)
             .ok_or_else(|| unknown(&key, &place(name.span())))?;
+        if value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+        {
+            let problem =
+                format!("{key}: an empty list allows nobody; leave the line out to allow any");
+            return Err(ConfigError::at(&place(value.span()), &problem));
+        }
         let text = plain(value).ok_or_else(|| {
             let problem = format!("{key}: a text, a number or a list of texts is needed");
             ConfigError::at(&place(value.span()), &problem)
@@ -155,8 +175,10 @@ fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
         DeValue::Array(members) => {
-            let texts: Option<Vec<&str>> =
-                members.iter().map(|member| member.get_ref().as_str()).collect();
+            let texts: Option<Vec<&str>> = members
+                .iter()
+                .map(|member| member.get_ref().as_str())
+                .collect();
             Some(texts?.join(","))
         }
         _ => None,

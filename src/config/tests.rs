@@ -19,7 +19,8 @@ fn config_of(file: &str) -> Result<Config, String> {
         .and_then(|values| values.config())
         .map_err(|error| {
             let text = error.to_string();
-            text.split_once("/tonearm.toml").map_or(text.clone(), |(_, rest)| rest.to_owned())
+            text.split_once("/tonearm.toml")
+                .map_or(text.clone(), |(_, rest)| rest.to_owned())
         })
 }
 
@@ -36,8 +37,14 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
     let file = "listen = \"127.0.0.1:1\"\n[url]\nbase_ttl = \"1m\"\nmax_ttl = \"1h\"\n";
-    let environment = [("TONEARM_LISTEN", "127.0.0.1:2"), ("TONEARM_URL_BASE_TTL", "2m")];
-    let flags = vec![("listen", Some("127.0.0.1:3".to_owned())), ("storage", None)];
+    let environment = [
+        ("TONEARM_LISTEN", "127.0.0.1:2"),
+        ("TONEARM_URL_BASE_TTL", "2m"),
+    ];
+    let flags = vec![
+        ("listen", Some("127.0.0.1:3".to_owned())),
+        ("storage", None),
+    ];
     let values = collect(file, &environment, flags).unwrap();
     let config = values.config().unwrap();
     assert_eq!(config.listen.port(), 3);
@@ -48,7 +55,11 @@ fn flag_beats_environment_beats_file_beats_default() {
         .collect();
     assert_eq!(sources["listen"], "--listen");
     assert_eq!(sources["url.base_ttl"], "TONEARM_URL_BASE_TTL");
-    assert!(sources["url.max_ttl"].ends_with("tonearm.toml:4"), "{}", sources["url.max_ttl"]);
+    assert!(
+        sources["url.max_ttl"].ends_with("tonearm.toml:4"),
+        "{}",
+        sources["url.max_ttl"]
+    );
     assert_eq!(sources["storage"], "default");
     assert_eq!(sources.len(), SETTINGS.len());
 }
@@ -63,7 +74,10 @@ fn values() {
     assert_eq!(config.workers, 3);
     assert_eq!(config.resolver.allowed_apps.unwrap().len(), 2);
     assert_eq!(config.resolver.allowed_accounts, None);
-    assert_eq!(config.resolver.public_base_url.unwrap().to_string(), "https://rec.example.com");
+    assert_eq!(
+        config.resolver.public_base_url.unwrap().to_string(),
+        "https://rec.example.com"
+    );
     assert_eq!(config.log_format, LogFormat::Json);
 }
 
@@ -94,6 +108,10 @@ fn a_wrong_file_says_where_and_what() {
             "[url]\nmax_ttl = \"4m\"",
             ":2:11: url.max_ttl = \"4m\": at least 5m is needed\n  |\n2 | max_ttl = \"4m\"\n  |           ^^^^",
         ),
+        (
+            "[resolver]\nallowed_app_ids = []",
+            ":2:19: resolver.allowed_app_ids: an empty list allows nobody; leave the line out to allow any\n  |\n2 | allowed_app_ids = []\n  |                   ^^",
+        ),
     ] {
         assert_eq!(config_of(file).unwrap_err(), expect, "{file}");
     }
@@ -120,7 +138,11 @@ fn values_that_will_not_do() {
         ("log.format", "xml"),
     ] {
         let flags = vec![(key, Some(text.to_owned()))];
-        let error = collect("", &[], flags).unwrap().config().unwrap_err().to_string();
+        let error = collect("", &[], flags)
+            .unwrap()
+            .config()
+            .unwrap_err()
+            .to_string();
         let flag = format!("--{}: {key} = {text:?}: ", key.replace(['_', '.'], "-"));
         assert!(error.starts_with(&flag), "{error}");
     }
@@ -135,8 +157,18 @@ fn a_named_file_must_be_there() {
 
 #[test]
 fn durations() {
-    for (text, seconds) in [("90s", 90), ("15m", 900), ("1h30m", 5400), ("12h", 43_200), ("0s", 0)] {
-        assert_eq!(duration(text).map(|span| span.as_secs()), Ok(seconds), "{text}");
+    for (text, seconds) in [
+        ("90s", 90),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("12h", 43_200),
+        ("0s", 0),
+    ] {
+        assert_eq!(
+            duration(text).map(|span| span.as_secs()),
+            Ok(seconds),
+            "{text}"
+        );
     }
     assert!(duration("").is_err());
     assert!(duration("5").is_err());

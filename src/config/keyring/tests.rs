@@ -32,7 +32,10 @@ fn a_new_ring_is_its_owners_alone_and_signs() {
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(ring(&path).minting(NOW).unwrap().kid(), kid);
     let again = create(&path, NOW).unwrap_err();
-    assert!(again.is_io() && again.to_string().contains("exists"), "{again}");
+    assert!(
+        again.is_io() && again.to_string().contains("exists"),
+        "{again}"
+    );
     assert_eq!(ring(&path).minting(NOW).unwrap().kid(), kid);
 }
 
@@ -75,12 +78,20 @@ fn rotation_breaks_no_url() {
     assert_eq!(steps.len(), 2, "{steps:?}");
     rotation.commit().unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    assert!(std::fs::read_to_string(&path).unwrap().starts_with("# Signing keys"));
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .starts_with("# Signing keys")
+    );
 
     assert_eq!(signed_by(NOW.plus(59)).kid, old);
     let new = signed_by(NOW.plus(60)).kid;
     assert_ne!(new, old);
-    let request = SignedRequest { method: "GET", host: "h", target: &before.target };
+    let request = SignedRequest {
+        method: "GET",
+        host: "h",
+        target: &before.target,
+    };
     let at = |seconds| verify(request, &ring(&path), &policy, NOW.plus(seconds)).map(drop);
     assert_eq!(at(500), Ok(()));
 
@@ -90,7 +101,10 @@ fn rotation_breaks_no_url() {
     revocation.commit().unwrap();
     assert_eq!(at(500), Err(Refusal::UnknownKey));
     let last = change(&path, NOW.plus(100)).revoke_key(&new).unwrap_err();
-    assert!(last.to_string().contains("keys rotate --after 0s"), "{last}");
+    assert!(
+        last.to_string().contains("keys rotate --after 0s"),
+        "{last}"
+    );
     let none = change(&path, NOW).revoke_key("other").unwrap_err();
     assert!(none.to_string().contains("keys list"), "{none}");
 }
@@ -100,7 +114,10 @@ fn one_url_is_revoked_by_its_id() {
     let (_tmp, path) = place();
     create(&path, NOW).unwrap();
     let id = TokenId([7; 12]);
-    let claims = Claims { token_id: Some(id), ..Claims::until(NOW.plus(600)) };
+    let claims = Claims {
+        token_id: Some(id),
+        ..Claims::until(NOW.plus(600))
+    };
     let policy = Policy::default();
     let url = mint("/a", &claims, "*", &ring(&path), &policy, NOW).unwrap();
     for _ in 0..2 {
@@ -108,8 +125,15 @@ fn one_url_is_revoked_by_its_id() {
         revocation.revoke_url(id);
         revocation.commit().unwrap();
     }
-    let request = SignedRequest { method: "GET", host: "h", target: &url.target };
-    assert_eq!(verify(request, &ring(&path), &policy, NOW), Err(Refusal::Revoked));
+    let request = SignedRequest {
+        method: "GET",
+        host: "h",
+        target: &url.target,
+    };
+    assert_eq!(
+        verify(request, &ring(&path), &policy, NOW),
+        Err(Refusal::Revoked)
+    );
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.matches(&id.to_string()).count(), 1, "{text}");
 }
@@ -118,10 +142,18 @@ fn one_url_is_revoked_by_its_id() {
 fn times_are_seconds_dates_or_texts() {
     let (_tmp, path) = place();
     let secret = BASE64URL.encode((0..32).collect::<Vec<u8>>());
-    for moment in ["1767225600", "2026-01-01T00:00:00Z", "\"2026-01-01T01:00:00+01:00\""] {
+    for moment in [
+        "1767225600",
+        "2026-01-01T00:00:00Z",
+        "\"2026-01-01T01:00:00+01:00\"",
+    ] {
         let text = format!("[[key]]\nkid = \"a\"\nsecret = \"{secret}\"\nmint_from = {moment}\n");
         write(&path, &text, 0o600);
-        assert_eq!(ring(&path).keys()[0].window().mint_from, Some(NOW), "{moment}");
+        assert_eq!(
+            ring(&path).keys()[0].window().mint_from,
+            Some(NOW),
+            "{moment}"
+        );
     }
 }
 
@@ -138,20 +170,47 @@ fn a_wrong_file_is_named_and_never_shown() {
         (&format!("{key}colour = 1\n"), ":4: unknown field `colour`"),
         ("[[key]]\nkid = \"a\"\n", "missing field `secret`"),
         (&unquoted, ":3: this is not a keyring's TOML"),
-        ("[[key]]\nkid = \"a\"\nsecret = 12345\n", ":3: this is not a keyring's TOML"),
-        ("[[key]]\nkid = \"a\"\nsecret = \"AAAA\"\n", "the secret has 3 bytes"),
-        ("[[key]]\nkid = \"a\"\nsecret = \"!!!\"\n", "it is not base64url"),
-        (&format!("{key}mint_from = \"soon\"\n"), "mint_from: write it as"),
-        (&format!("{key}mint_from = 2026-01-01\n"), "mint_from: write it as"),
-        (&format!("{key}audience = \"cdn\"\n"), "audience: it is origin, or edge:NAME"),
-        (&format!("{key}mint_until = 100\nverify_until = 200\n"), "at least 43600"),
-        (&format!("revoked = [\"x\"]\n{key}"), "a token id is 16 characters"),
+        (
+            "[[key]]\nkid = \"a\"\nsecret = 12345\n",
+            ":3: this is not a keyring's TOML",
+        ),
+        (
+            "[[key]]\nkid = \"a\"\nsecret = \"AAAA\"\n",
+            "the secret has 3 bytes",
+        ),
+        (
+            "[[key]]\nkid = \"a\"\nsecret = \"!!!\"\n",
+            "it is not base64url",
+        ),
+        (
+            &format!("{key}mint_from = \"soon\"\n"),
+            "mint_from: write it as",
+        ),
+        (
+            &format!("{key}mint_from = 2026-01-01\n"),
+            "mint_from: write it as",
+        ),
+        (
+            &format!("{key}audience = \"cdn\"\n"),
+            "audience: it is origin, or edge:NAME",
+        ),
+        (
+            &format!("{key}mint_until = 100\nverify_until = 200\n"),
+            "at least 43600",
+        ),
+        (
+            &format!("revoked = [\"x\"]\n{key}"),
+            "a token id is 16 characters",
+        ),
     ] {
         write(&path, text, 0o600);
         let error = load(&path, &Policy::default()).unwrap_err();
         let shown = error.to_string();
         assert!(shown.contains(expect), "{text}: {shown}");
-        assert!(!shown.contains(&secret[..8]) && !shown.contains("12345"), "{shown}");
+        assert!(
+            !shown.contains(&secret[..8]) && !shown.contains("12345"),
+            "{shown}"
+        );
         assert!(!error.is_io());
     }
     let missing = load(&path.with_file_name("none"), &Policy::default()).unwrap_err();

@@ -1,0 +1,165 @@
+//! What was typed to what is done, and how it ended to an exit code.
+
+mod config_command;
+mod explain;
+mod keys;
+mod serve;
+mod url;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::keyring::FileError;
+use crate::config::{Config, ConfigError, Flags, Values};
+use crate::recording::UnixTime;
+use crate::sign::Keyring;
+
+/// Serves call recordings to HubSpot: short-lived signed URLs, true byte ranges.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tonearm",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "\
+Exit codes: 0 ok, 1 findings, 2 usage, 69 unavailable, 74 input or output, 78 configuration.
+Every setting can stand in tonearm.toml or in the environment; `tonearm config show` lists them.")]
+pub struct Cli {
+    /// Configuration file [default: tonearm.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve recordings until SIGTERM or Ctrl-C; SIGHUP reads the keyring again
+    Serve(serve::Serve),
+    /// Sign a URL for one recording and print it
+    Url(url::Url),
+    /// Decode a signed URL and say why it holds or not; exit 0 if it does, 1 if not
+    Explain(explain::Explain),
+    /// Make, list, rotate and revoke signing keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Check the configuration, or show where each value comes from
+    #[command(subcommand, name = "config")]
+    Config(config_command::ConfigCommand),
+}
+
+/// The keyring's flag, which several commands have.
+#[derive(Debug, Args)]
+struct KeyringFlag {
+    /// File of signing keys [default: keyring.toml]
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<String>,
+}
+
+/// Why a command did not do what was asked, by exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// Something is not as it should be, and that is the answer.
+    const FINDINGS: u8 = 1;
+    /// The command was used wrongly.
+    const USAGE: u8 = 2;
+    /// An address or another resource cannot be had.
+    const UNAVAILABLE: u8 = 69;
+    /// A file cannot be read or written.
+    const IO: u8 = 74;
+    /// The configuration or the keyring will not do.
+    const CONFIGURATION: u8 = 78;
+
+    fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// The line for standard error.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("tonearm: {:#}", self.error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Self::CONFIGURATION, error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let code = match &error {
+            FileError::Change(_) => Self::FINDINGS,
+            error if error.is_io() && !error.is_not_found() => Self::IO,
+            _ => Self::CONFIGURATION,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// What a command's end means for the exit code.
+type Outcome = Result<u8, Failure>;
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`], with the exit code and the line to print.
+pub fn run(cli: Cli) -> Outcome {
+    let file = cli.config.as_deref();
+    let values = |flags| Values::collect(flags, environment, file);
+    match cli.command {
+        Command::Serve(command) => command.run(&values(command.flags())?),
+        Command::Url(command) => command.run(&values(command.flags())?),
+        Command::Explain(command) => command.run(&values(command.flags())?),
+        Command::Keys(command) => command.run(&values(command.flags())?),
+        Command::Config(command) => command.run(&values(Flags::new())?),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Prints to standard output; a reader that has gone away is no failure of ours.
+fn print(text: &str) {
+    use std::io::Write as _;
+
+    let mut out = std::io::stdout().lock();
+    // `tonearm keys list | head -1` closes the pipe before we are done.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn load_keyring(config: &Config) -> Result<Keyring, Failure> {
+    crate::config::keyring::load(&config.keyring, &config.policy).map_err(|error| {
+        if error.is_not_found() {
+            let hint = anyhow::anyhow!("{error}; make one: tonearm keys init");
+            return Failure::new(Failure::CONFIGURATION, hint);
+        }
+        error.into()
+    })
+}
+
+fn now() -> UnixTime {
+    crate::server::now()
+}

@@ -1,0 +1,99 @@
+//! `tonearm config`: is it right, and where does each value come from?
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Failure, Outcome, load_keyring, print};
+use crate::config::Values;
+
+/// Commands of `tonearm config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check every value, and the keyring if it is there; exit 78 if one will not do
+    Check,
+    /// Show every setting with its value and where that comes from
+    Show {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    key: &'static str,
+    value: &'a str,
+    source: String,
+    variable: String,
+    help: &'static str,
+}
+
+impl ConfigCommand {
+    pub(super) fn run(&self, values: &Values) -> Outcome {
+        match self {
+            Self::Check => check(values),
+            Self::Show { json: true } => show_json(values),
+            Self::Show { json: false } => {
+                print(&show(values));
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn check(values: &Values) -> Outcome {
+    let config = values.config()?;
+    if config.keyring.exists() {
+        let ring = load_keyring(&config)?;
+        print(&format!(
+            "{}: {} keys",
+            config.keyring.display(),
+            ring.keys().len()
+        ));
+    }
+    print("the configuration is right");
+    Ok(0)
+}
+
+/// A file that says the same, with each value's source behind it.
+fn show(values: &Values) -> String {
+    let mut lines = Vec::new();
+    let mut section = "";
+    for (setting, value) in values.rows() {
+        let (above, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        if above != section {
+            section = above;
+            lines.push(format!("\n[{section}]"));
+        }
+        // What is not set has no line of its own to copy.
+        let unset = if value.text.is_empty() { "# " } else { "" };
+        let line = format!("{unset}{name} = {}", written(setting.key, &value.text));
+        lines.push(format!("{line:52} # {}", value.source));
+    }
+    lines.join("\n")
+}
+
+fn written(key: &str, text: &str) -> String {
+    if key.starts_with("resolver.allowed") {
+        let members: Vec<_> = text.split(',').filter(|id| !id.is_empty()).collect();
+        return format!("{members:?}");
+    }
+    format!("{text:?}")
+}
+
+fn show_json(values: &Values) -> Outcome {
+    let rows: Vec<_> = values
+        .rows()
+        .map(|(setting, value)| Row {
+            key: setting.key,
+            value: &value.text,
+            source: value.source.to_string(),
+            variable: setting.variable(),
+            help: setting.help,
+        })
+        .collect();
+    let text =
+        serde_json::to_string_pretty(&rows).map_err(|error| Failure::new(Failure::IO, error))?;
+    print(&text);
+    Ok(0)
+}

@@ -1,0 +1,319 @@
+//! `tonearm serve`: from a configuration to a running server, and to its end.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, Outcome, load_keyring, now, print};
+use crate::admin::Admin;
+use crate::app::App;
+use crate::config::{Config, Flags, LogFormat, Values, keyring};
+use crate::metrics::Metrics;
+use crate::recording::RecordingId;
+use crate::server::{self, Drained};
+use crate::sign::Keyring;
+use crate::store::{Local, Store};
+
+/// Threads of one worker that may wait for the disk at a time.
+const READERS: usize = 64;
+
+/// Flags of `tonearm serve`; every other setting is the file's or the environment's.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Directory of recordings [default: storage]
+    #[arg(long, value_name = "DIR")]
+    storage: Option<String>,
+    /// Address of the public listener [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address of the admin listener [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Where clients reach this server, such as https://rec.example.com
+    #[arg(long, value_name = "URL")]
+    public_base_url: Option<String>,
+    #[command(flatten)]
+    keyring: super::KeyringFlag,
+    /// Threads that serve connections [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn flags(&self) -> Flags {
+        vec![
+            ("storage", self.storage.clone()),
+            ("listen", self.listen.clone()),
+            ("admin_listen", self.admin_listen.clone()),
+            ("public_base_url", self.public_base_url.clone()),
+            ("keyring", self.keyring.keyring.clone()),
+            ("workers", self.workers.clone()),
+        ]
+    }
+
+    pub(super) fn run(&self, values: &Values) -> Outcome {
+        let config = values.config()?;
+        begin_log(&config);
+        let store = open_store(&config.storage)?;
+        let ring = ring_of_first_start(&config)?;
+        let public = bind(config.listen, "listen")?;
+        let admin = bind(config.admin_listen, "admin-listen")?;
+        announce(&config, &store, &public, &admin)?;
+        let metrics = Arc::new(Metrics::default());
+        let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
+        let app = Arc::new(App::new(
+            store,
+            ring,
+            config.policy,
+            config.resolver.clone(),
+            Arc::clone(&metrics),
+        ));
+        Running {
+            config,
+            app,
+            admin: admin_app,
+            metrics,
+        }
+        .until_stopped(&public, admin)
+        .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
+    }
+}
+
+fn begin_log(config: &Config) {
+    let filter = EnvFilter::new(&config.log_filter);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+fn open_store(path: &Path) -> Result<Store, Failure> {
+    let local = Local::open(path)
+        .with_context(|| {
+            let path = path.display();
+            format!("the store {path} cannot be read; make the directory, or name another with --storage")
+        })
+        .map_err(|error| Failure::new(Failure::IO, error))?;
+    Ok(Store::Local(Arc::new(local)))
+}
+
+/// The keyring; where there is none yet, a new one.
+fn ring_of_first_start(config: &Config) -> Result<Keyring, Failure> {
+    if !config.keyring.exists() {
+        match keyring::create(&config.keyring, now()) {
+            Ok(kid) => {
+                let file = config.keyring.display();
+                tracing::warn!(%file, kid, "made a new keyring; other servers that are to accept these URLs need this file");
+            }
+            // Another server of this machine was faster.
+            Err(error) if config.keyring.exists() => {
+                tracing::debug!(%error, "the keyring is there")
+            }
+            Err(error) => return Err(Failure::new(Failure::IO, error)),
+        }
+    }
+    load_keyring(config)
+}
+
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
+        .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
+}
+
+/// Says where the server is, and what to try.
+fn announce(
+    config: &Config,
+    store: &Store,
+    public: &TcpListener,
+    admin: &TcpListener,
+) -> Result<(), Failure> {
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
+    };
+    let public = address(public)?;
+    print(&format!("listening on http://{public}"));
+    print(&format!("admin on http://{}", address(admin)?));
+    let reachable = reachable(public);
+    match store.example() {
+        Some(path) => {
+            let id: &RecordingId = &path.recording;
+            let target = config.resolver.template.target(id);
+            print(&format!("curl -s 'http://{reachable}{target}'"));
+        }
+        None => {
+            let directory = config.storage.display();
+            tracing::warn!(%directory, "there is no recording yet: put one at {{appId}}/{{externalAccountId}}/{{externalId}}.wav");
+            print(&format!("curl -s 'http://{}/healthz'", config.admin_listen));
+        }
+    }
+    if config.resolver.public_base_url.is_none() && !public.ip().is_loopback() {
+        tracing::warn!(
+            "public_base_url is not set: signed URLs name whatever host a request names; set it before HubSpot is told of this server"
+        );
+    }
+    Ok(())
+}
+
+/// The address to connect to for one that was bound.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+struct Running {
+    config: Config,
+    app: Arc<App>,
+    admin: Arc<Admin>,
+    metrics: Arc<Metrics>,
+}
+
+impl Running {
+    /// One runtime a worker, so that no connection's work wakes another core; signals and the
+    /// admin listener on a runtime of their own.
+    fn until_stopped(self, public: &TcpListener, admin: TcpListener) -> anyhow::Result<u8> {
+        let shutdown = CancellationToken::new();
+        let own = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let workers = (0..self.config.workers)
+            .map(|_| self.worker(public.try_clone()?, shutdown.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let end_of_admin = CancellationToken::new();
+        own.block_on(async {
+            let mut signals = Signals::new()?;
+            let serve_admin = server::run(
+                admin,
+                Arc::clone(&self.admin),
+                self.config.server,
+                end_of_admin.clone(),
+            );
+            tokio::spawn(serve_admin);
+            self.wait_for_stop(&mut signals).await;
+            self.admin.stop();
+            shutdown.cancel();
+            self.join(workers, &mut signals).await
+        })
+    }
+
+    fn worker(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<JoinHandle<io::Result<Drained>>> {
+        let (app, settings) = (Arc::clone(&self.app), self.config.server);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(READERS)
+            .build()?;
+        std::thread::Builder::new()
+            .name("worker".to_owned())
+            .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown)))
+    }
+
+    async fn wait_for_stop(&self, signals: &mut Signals) {
+        while signals.next().await == Asked::Reload {
+            self.reload();
+        }
+    }
+
+    /// Takes the keyring's file as it is now, or keeps the old ring.
+    fn reload(&self) {
+        let loaded = keyring::load(&self.config.keyring, &self.config.policy);
+        self.metrics.reloaded(loaded.is_ok());
+        match loaded {
+            Ok(ring) => {
+                let keys = ring.keys().len();
+                self.app.replace_keyring(ring);
+                tracing::info!(keys, "the keyring was read again");
+            }
+            Err(error) => tracing::error!(%error, "the keyring will not do; the old one stays"),
+        }
+    }
+
+    /// Waits for the workers; a second signal ends the wait.
+    async fn join(
+        &self,
+        workers: Vec<JoinHandle<io::Result<Drained>>>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<u8> {
+        tracing::info!(deadline = ?self.config.server.drain, "stopping; running responses may finish");
+        let joined = tokio::task::spawn_blocking(move || {
+            workers
+                .into_iter()
+                .map(JoinHandle::join)
+                .collect::<Vec<_>>()
+        });
+        let results = tokio::select! {
+            results = joined => results?,
+            () = signals.stop() => return Err(anyhow!("stopped by a second signal before every response was finished")),
+        };
+        let mut cut = 0;
+        for result in results {
+            let drained = result.map_err(|_| anyhow!("a worker panicked"))??;
+            cut += drained.cut;
+        }
+        if cut > 0 {
+            tracing::warn!(
+                cut,
+                "connections were still busy at the deadline and were cut"
+            );
+        }
+        tracing::info!("stopped");
+        Ok(0)
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Reload,
+    Stop,
+}

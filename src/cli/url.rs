@@ -1,0 +1,156 @@
+//! `tonearm url`: a signed URL for one recording, alone on its line.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::{Failure, Outcome, load_keyring, now, print};
+use crate::app::BaseUrl;
+use crate::config::{Config, Flags, Values, duration};
+use crate::recording::{Id, RecordingId, UnixTime};
+use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
+use crate::store::{Found, Local, Store, StoreError};
+
+/// Flags of `tonearm url`.
+#[derive(Debug, Args)]
+pub struct Url {
+    /// The recording's externalId
+    #[arg(value_name = "ID")]
+    external: Id,
+    /// The app's id
+    #[arg(long, value_name = "ID")]
+    app: Id,
+    /// The external account id
+    #[arg(long, value_name = "ID")]
+    account: Id,
+    /// Life of the URL, taken exactly, such as 10m [default: what the resolver would give]
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// Play in place under the real media type, rather than download
+    #[arg(long, conflicts_with = "filename")]
+    inline: bool,
+    /// Name under which the download is saved
+    #[arg(long, value_name = "NAME")]
+    filename: Option<String>,
+    /// Bind the URL to the host of its base
+    #[arg(long)]
+    bind_host: bool,
+    /// Give the URL an id of its own, by which `tonearm keys revoke --url-id` can end it
+    #[arg(long)]
+    revocable: bool,
+    /// First second at which the URL holds, as Unix time
+    #[arg(long, value_name = "UNIX")]
+    not_before: Option<u64>,
+    /// Directory of recordings [default: storage]
+    #[arg(long, value_name = "DIR")]
+    storage: Option<String>,
+    /// What the URL begins with [default: public_base_url, else the public listener]
+    #[arg(long, value_name = "URL")]
+    base: Option<String>,
+    #[command(flatten)]
+    keyring: super::KeyringFlag,
+}
+
+impl Url {
+    pub(super) fn flags(&self) -> Flags {
+        vec![
+            ("storage", self.storage.clone()),
+            ("public_base_url", self.base.clone()),
+            ("keyring", self.keyring.keyring.clone()),
+        ]
+    }
+
+    pub(super) fn run(&self, values: &Values) -> Outcome {
+        let config = values.config()?;
+        let found = self.find(&config)?;
+        let ring = load_keyring(&config)?;
+        let now = now();
+        let claims = self.claims(&config, &found, now)?;
+        let base = base(&config)?;
+        let path = found.path.url_path();
+        let minted = mint(&path, &claims, base.authority(), &ring, &config.policy, now).map_err(
+            |error| match error {
+                MintError::NoKey => Failure::new(Failure::CONFIGURATION, error),
+                error => Failure::new(Failure::USAGE, error),
+            },
+        )?;
+        print(&format!("{base}{}", minted.target));
+        Ok(0)
+    }
+
+    fn find(&self, config: &Config) -> Result<Found, Failure> {
+        let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
+        let local = Local::open(&config.storage)
+            .map_err(|error| io(anyhow!("{}: {error}", config.storage.display())))?;
+        let id = RecordingId {
+            app: self.app.clone(),
+            account: self.account.clone(),
+            external: self.external.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|error| io(error.into()))?;
+        let store = Store::Local(Arc::new(local));
+        runtime
+            .block_on(store.find(&id))
+            .map_err(|error| match error {
+                StoreError::NotFound(_) | StoreError::Erased => {
+                    let place = config.storage.display();
+                    Failure::new(
+                        Failure::FINDINGS,
+                        anyhow!("{id} is not in {place}: {error}"),
+                    )
+                }
+                error => io(error.into()),
+            })
+    }
+
+    fn claims(&self, config: &Config, found: &Found, now: UnixTime) -> Result<Claims, Failure> {
+        let usage = |problem: String| Failure::new(Failure::USAGE, anyhow!(problem));
+        let exp = match &self.ttl {
+            Some(text) => {
+                let ttl = duration(text).map_err(|problem| usage(format!("--ttl: {problem}")))?;
+                if ttl.as_secs() > config.policy.max_ttl {
+                    return Err(usage(format!(
+                        "--ttl: {text} is more than url.max_ttl, {} s",
+                        config.policy.max_ttl
+                    )));
+                }
+                now.plus(ttl.as_secs())
+            }
+            None => config.policy.expiry(now, config.policy.ttl(found.duration)),
+        };
+        Ok(Claims {
+            disposition: self.disposition(),
+            generation: (found.generation > 0).then_some(found.generation),
+            host_bound: self.bind_host,
+            token_id: self.revocable.then(random_id).transpose()?,
+            not_before: self.not_before.map(UnixTime),
+            ..Claims::until(exp)
+        })
+    }
+
+    fn disposition(&self) -> Option<Disposition> {
+        if self.inline {
+            return Some(Disposition::Inline);
+        }
+        let name = self.filename.clone()?;
+        Some(Disposition::Attachment(Some(name)))
+    }
+}
+
+fn base(config: &Config) -> Result<BaseUrl, Failure> {
+    match &config.resolver.public_base_url {
+        Some(base) => Ok(base.clone()),
+        None => format!("http://{}", config.listen)
+            .parse()
+            .map_err(|error: crate::app::BaseUrlError| Failure::new(Failure::CONFIGURATION, error)),
+    }
+}
+
+fn random_id() -> Result<TokenId, Failure> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Failure::IO, error))?;
+    Ok(TokenId(bytes))
+}
