@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -64,9 +64,13 @@ impl Serve {
         let config = values.config()?;
         begin_log(&config);
         let store = open_store(&config.storage)?;
-        let ring = ring_of_first_start(&config)?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
+        // Last, so that a start that fails leaves no file behind.
+        let ring = ring_of_first_start(&config)?;
+        let unavailable = |error| Failure::new(Failure::UNAVAILABLE, error);
+        // Before anybody learns that we run: a signal must not find its default, which is to kill.
+        let own = Own::new().map_err(unavailable)?;
         announce(&config, &store, &public, &admin)?;
         let metrics = Arc::new(Metrics::default());
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
@@ -83,8 +87,8 @@ impl Serve {
             admin: admin_app,
             metrics,
         }
-        .until_stopped(&public, admin)
-        .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
+        .until_stopped(own, public, admin)
+        .map_err(unavailable)
     }
 }
 
@@ -146,20 +150,19 @@ fn announce(
             .local_addr()
             .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
     };
-    let public = address(public)?;
+    let (public, admin) = (address(public)?, address(admin)?);
     print(&format!("listening on http://{public}"));
-    print(&format!("admin on http://{}", address(admin)?));
-    let reachable = reachable(public);
+    print(&format!("admin on http://{admin}"));
     match store.example() {
         Some(path) => {
             let id: &RecordingId = &path.recording;
             let target = config.resolver.template.target(id);
-            print(&format!("curl -s 'http://{reachable}{target}'"));
+            print(&format!("curl -s 'http://{}{target}'", reachable(public)));
         }
         None => {
             let directory = config.storage.display();
             tracing::warn!(%directory, "there is no recording yet: put one at {{appId}}/{{externalAccountId}}/{{externalId}}.wav");
-            print(&format!("curl -s 'http://{}/healthz'", config.admin_listen));
+            print(&format!("curl -s 'http://{}/healthz'", reachable(admin)));
         }
     }
     if config.resolver.public_base_url.is_none() && !public.ip().is_loopback() {
@@ -180,6 +183,25 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
+/// The runtime of signals and of the admin listener, with the signals taken.
+struct Own {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Own {
+    fn new() -> anyhow::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
+        Ok(Self { runtime, signals })
+    }
+}
+
 struct Running {
     config: Config,
     app: Arc<App>,
@@ -190,17 +212,25 @@ struct Running {
 impl Running {
     /// One runtime a worker, so that no connection's work wakes another core; signals and the
     /// admin listener on a runtime of their own.
-    fn until_stopped(self, public: &TcpListener, admin: TcpListener) -> anyhow::Result<u8> {
+    fn until_stopped(
+        self,
+        own: Own,
+        public: TcpListener,
+        admin: TcpListener,
+    ) -> anyhow::Result<u8> {
         let shutdown = CancellationToken::new();
-        let own = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let workers = (0..self.config.workers)
             .map(|_| self.worker(public.try_clone()?, shutdown.clone()))
             .collect::<io::Result<Vec<_>>>()?;
+        // The port is closed when the last worker closes its share; one kept here would go on
+        // queueing connections that nobody accepts.
+        drop(public);
         let end_of_admin = CancellationToken::new();
-        own.block_on(async {
-            let mut signals = Signals::new()?;
+        let Own {
+            runtime,
+            mut signals,
+        } = own;
+        let ended = runtime.block_on(async {
             let serve_admin = server::run(
                 admin,
                 Arc::clone(&self.admin),
@@ -212,7 +242,10 @@ impl Running {
             self.admin.stop();
             shutdown.cancel();
             self.join(workers, &mut signals).await
-        })
+        });
+        // After a second signal a thread still waits for the workers; nobody waits for it.
+        runtime.shutdown_background();
+        ended
     }
 
     fn worker(
