@@ -98,7 +98,7 @@ impl Keys {
 }
 
 fn init(config: &Config) -> Outcome {
-    let kid = create(&config.keyring, now())?;
+    let kid = create(&config.keyring, now()).map_err(|error| Failure::new(Failure::IO, error))?;
     print(&format!("made {} with key {kid}", config.keyring.display()));
     Ok(0)
 }

@@ -49,6 +49,14 @@ pub enum FileError {
         /// What is wrong, without any of the file's text.
         problem: String,
     },
+    /// A value will not do.
+    #[error("{}: {problem}", .path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, without the value.
+        problem: String,
+    },
     /// A key will not do.
     #[error("{}: key {kid:?}: {source}", .path.display())]
     Key {
@@ -145,7 +153,12 @@ fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
         source,
     };
     let mut file = File::open(path).map_err(io_error)?;
-    let mode = file.metadata().map_err(io_error)?.mode() & 0o7777;
+    let metadata = file.metadata().map_err(io_error)?;
+    if metadata.is_dir() {
+        // Before its mode is complained of: closing a directory would not make it a file.
+        return Err(io_error(io::ErrorKind::IsADirectory.into()));
+    }
+    let mode = metadata.mode() & 0o7777;
     // 0600 and 0640, and what is stricter: the group may read, nobody else may do anything.
     if mode & 0o037 != 0 {
         return Err(FileError::Mode {
@@ -164,12 +177,12 @@ fn parse(path: &Path, text: &str, policy: &Policy) -> Result<Keyring, FileError>
     for entry in &file.key {
         keys.push(key(path, entry)?);
     }
-    let problem = |problem: String| FileError::Change(format!("{}: {problem}", path.display()));
     let mut revoked = HashSet::new();
     for id in &file.revoked {
-        let id: TokenId = id
-            .parse()
-            .map_err(|error| problem(format!("revoked: {error}")))?;
+        let id: TokenId = id.parse().map_err(|error| FileError::Value {
+            path: path.to_owned(),
+            problem: format!("revoked: {error}"),
+        })?;
         revoked.insert(id);
     }
     Keyring::new(keys, revoked, policy).map_err(|source| FileError::Ring {
@@ -178,13 +191,26 @@ fn parse(path: &Path, text: &str, policy: &Policy) -> Result<Keyring, FileError>
     })
 }
 
+/// Longest name of somebody's choice that is shown, in bytes: as long as a key id can be, and far
+/// shorter than a secret that stands in the wrong place.
+const MAX_SHOWN: usize = 16;
+
+fn shown(kid: &str) -> &str {
+    if kid.len() <= MAX_SHOWN {
+        kid
+    } else {
+        "(a long one)"
+    }
+}
+
 /// A parser's complaint without the text it complains of.
 fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = text[..at].matches('\n').count() + 1;
     let shown = text.lines().nth(line - 1).unwrap_or_default();
-    let names_a_field = error.message().starts_with("unknown field")
-        || error.message().starts_with("missing field");
+    let field = |prefix: &str| error.message().strip_prefix(prefix)?.split('`').next();
+    let names_a_field = field("missing field `").is_some()
+        || field("unknown field `").is_some_and(|name| name.len() <= MAX_SHOWN);
     let problem = if shown.trim_start().starts_with("secret") || !names_a_field {
         "this is not a keyring's TOML; `tonearm keys init` makes one to compare with".to_owned()
     } else {
@@ -198,12 +224,9 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
 }
 
 fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
-    let wrong = |field: &str, problem: &str| {
-        let kid = &entry.kid;
-        FileError::Change(format!(
-            "{}: key {kid:?}: {field}: {problem}",
-            path.display()
-        ))
+    let wrong = |field: &str, problem: &str| FileError::Value {
+        path: path.to_owned(),
+        problem: format!("key {:?}: {field}: {problem}", shown(&entry.kid)),
     };
     let secret = BASE64URL
         .decode(entry.secret.trim_end_matches('='))
@@ -230,7 +253,7 @@ fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
     };
     Key::new(&entry.kid, &secret, window, audience).map_err(|source| FileError::Key {
         path: path.to_owned(),
-        kid: entry.kid.clone(),
+        kid: shown(&entry.kid).to_owned(),
         source,
     })
 }
@@ -250,22 +273,49 @@ pub fn create(path: &Path, now: UnixTime) -> Result<String, FileError> {
     let mut document = DocumentMut::new();
     push(&mut document, &kid, None)?;
     let text = Zeroizing::new(format!("{HEADER}\n{document}"));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    match write() {
+    match place(path, text.as_bytes()) {
         Ok(()) => Ok(kid),
         Err(source) => Err(FileError::Io {
             path: path.to_owned(),
             source,
         }),
     }
+}
+
+/// Puts a new file into place whole or not at all, never over another: of two servers that start
+/// at once, both read the ring of the first.
+fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = beside(path, &format!(".{}.new", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // A link fails where the name is taken, which a rename does not.
+        std::fs::hard_link(&beside, path)?;
+        sync_directory(path)
+    };
+    let written = write();
+    // It has two names now, or is of no use.
+    let _ = std::fs::remove_file(&beside);
+    written
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Makes a new name in a directory last.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// What a change does, for the operator to read.
@@ -414,9 +464,7 @@ impl Change {
 /// stay as they were, so that a server can still read what an administrator has changed.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let old = std::fs::metadata(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
+    let beside = beside(path, ".new");
     let write = || {
         let mut file = OpenOptions::new()
             .write(true)
@@ -430,10 +478,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
-        let directory = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        sync_directory(path)
     };
     write().inspect_err(|error| {
         if error.kind() != io::ErrorKind::AlreadyExists {
