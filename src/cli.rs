@@ -99,7 +99,11 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new(Self::CONFIGURATION, error)
+        let code = match error {
+            ConfigError::Usage(_) => Self::USAGE,
+            ConfigError::Setting(_) => Self::CONFIGURATION,
+        };
+        Self::new(code, error)
     }
 }
 

@@ -82,15 +82,22 @@ impl Value {
         let message = format!("{key} = {:?}: {problem}", self.text);
         match &self.source {
             Source::File(place) => ConfigError::at(place, &message),
-            source => ConfigError(format!("{source}: {message}")),
+            Source::Flag(_) => ConfigError::Usage(format!("{}: {message}", self.source)),
+            source => ConfigError::Setting(format!("{source}: {message}")),
         }
     }
 }
 
 /// A configuration that will not do, ready to be shown: place, problem, and the line with a caret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub(super) String);
+pub enum ConfigError {
+    /// It was typed so.
+    #[error("{0}")]
+    Usage(String),
+    /// It is set so, in the environment or in a file.
+    #[error("{0}")]
+    Setting(String),
+}
 
 impl ConfigError {
     fn at(place: &Place, message: &str) -> Self {
@@ -99,7 +106,7 @@ impl ConfigError {
         let inside = line.chars().count() + 1 - column.min(line.chars().count() + 1);
         let carets = "^".repeat(place.span.len().clamp(1, inside.max(1)));
         let margin = " ".repeat(number.to_string().len());
-        Self(format!(
+        Self::Setting(format!(
             "{}:{number}:{column}: {message}\n{margin} |\n{number} | {line}\n{margin} | {}{carets}",
             place.file.display(),
             " ".repeat(column - 1),
@@ -110,7 +117,7 @@ impl ConfigError {
 /// Reads a configuration file: sections of settings, and nothing else.
 pub(super) fn read_file(path: &Path) -> Result<Vec<(&'static str, Value)>, ConfigError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        .map_err(|error| ConfigError::Setting(format!("{}: {error}", path.display())))?;
     parse(path, &text)
 }
 
