@@ -1,4 +1,6 @@
 //! The tests that need a running server, in one binary.
 
 mod harness;
+#[cfg(feature = "cli")]
+mod program;
 mod wire;

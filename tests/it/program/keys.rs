@@ -1,0 +1,231 @@
+//! The keyring's life, in its file and in a running server.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::program::{Place, Program};
+use crate::harness::{OWNER, pattern};
+
+const FAILED: &str = "tonearm_keyring_reloads_total{outcome=\"failed\"}";
+const OK: &str = "tonearm_keyring_reloads_total{outcome=\"ok\"}";
+
+fn served() -> (Place, Program) {
+    let place = Place::new();
+    place.put("call.wav", &pattern(1000));
+    let program = place.serve();
+    (place, program)
+}
+
+/// The URL that HubSpot would get.
+fn resolved(program: &Program) -> String {
+    let (app, account) = OWNER.split_once('/').unwrap();
+    let target =
+        format!("/retrieve/authenticated/recordings/call?appId={app}&externalAccountId={account}");
+    let answer: Value = serde_json::from_str(&program.get(&target, &[]).text()).unwrap();
+    answer["authenticatedUrl"].as_str().unwrap().to_owned()
+}
+
+fn kid(url: &str) -> &str {
+    url.split("?sig=1.")
+        .nth(1)
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+}
+
+/// The keys' ids and states.
+fn states(place: &Place) -> Vec<(String, String)> {
+    let listed = place.run(&["keys", "list", "--json"]).json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let rows = listed.as_array().unwrap().iter();
+    rows.map(|row| (text(&row["kid"]), text(&row["state"])))
+        .collect()
+}
+
+#[test]
+fn a_rotated_keyring_is_taken_at_sighup() {
+    let (place, program) = served();
+    let old = resolved(&program);
+    place.run(&["keys", "rotate", "--after", "0s"]).ok();
+    assert_eq!(
+        kid(&resolved(&program)),
+        kid(&old),
+        "taken before it was asked for"
+    );
+    program.reload();
+    let new = resolved(&program);
+    assert_ne!(kid(&new), kid(&old));
+    for url in [&old, &new] {
+        assert_eq!(program.get(url, &[]).status, 200, "{url}");
+    }
+    assert_eq!((program.metric(OK), program.metric(FAILED)), (1, 0));
+
+    place.run(&["keys", "revoke", kid(&old)]).ok();
+    program.reload();
+    let refused = program.get(&old, &[]);
+    assert_eq!(refused.status, 403);
+    assert!(!refused.text().contains("key"), "{}", refused.text());
+    assert_eq!(program.get(&new, &[]).status, 200);
+    program.wait_log("unknown_key", 1);
+}
+
+#[test]
+fn a_bad_keyring_leaves_the_old_one_in_place() {
+    let (place, program) = served();
+    let url = resolved(&program);
+    let good = place.read("keyring.toml");
+    let bad = [
+        ("broken", good.replace("[[key]]", "[[key]"), 0o600),
+        ("empty", String::new(), 0o600),
+        ("open to all", good.clone(), 0o644),
+    ];
+    for (at, (name, text, mode)) in (1..).zip(&bad) {
+        place.write("keyring.toml", text, *mode);
+        program.reload();
+        program.wait_log("the old one stays", usize::try_from(at).unwrap());
+        assert_eq!(program.metric(FAILED), at, "{name}");
+        assert_eq!(program.get(&url, &[]).status, 200, "{name}");
+        assert_eq!(kid(&resolved(&program)), kid(&url), "{name}");
+    }
+    std::fs::remove_file(place.path("keyring.toml")).unwrap();
+    program.reload();
+    assert_eq!(program.get(&url, &[]).status, 200);
+    assert!(!place.path("keyring.toml").exists());
+
+    place.write("keyring.toml", &good, 0o600);
+    program.reload();
+    assert_eq!((program.metric(OK), program.metric(FAILED)), (1, 4));
+    for secret in place.secrets() {
+        assert!(!program.log().contains(&secret), "{program:?}");
+    }
+}
+
+#[test]
+fn a_revoked_url_is_refused_after_sighup() {
+    let (place, program) = served();
+    let url = place.url("call", &program, &["--revocable"]);
+    let other = place.url("call", &program, &["--revocable"]);
+    let explained = place.run(&["explain", "--json", &url]).json();
+    let id = explained["token"]["token_id"].as_str().unwrap();
+    assert_eq!(program.get(&url, &[]).status, 200);
+    let said = place.run(&["keys", "revoke", "--url-id", id]).ok();
+    assert!(said.contains(id), "{said}");
+    program.reload();
+    let refused = program.get(&url, &[]);
+    let problem: Value = serde_json::from_str(&refused.text()).unwrap();
+    assert_eq!(
+        (refused.status, &problem["error"]),
+        (403, &json!("revoked"))
+    );
+    assert_eq!(program.get(&other, &[]).status, 200);
+    let again = place.run(&["explain", "--json", &url]);
+    assert_eq!(
+        (again.code, &again.json()["verdict"]),
+        (Some(1), &json!("revoked"))
+    );
+}
+
+#[test]
+fn sighup_is_no_stop() {
+    let (_place, mut program) = served();
+    for _ in 0..20 {
+        program.signal(Signal::HUP);
+    }
+    program.wait_log("the keyring was read again", 1);
+    assert_eq!(program.get(&resolved(&program), &[]).status, 200);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), 0);
+}
+
+#[test]
+fn init_list_rotate_revoke() {
+    let place = Place::new();
+    let missing = place.run(&["keys", "list"]);
+    assert_eq!(missing.code, Some(78));
+    assert!(missing.err.contains("tonearm keys init"), "{missing:?}");
+
+    let made = place.run(&["keys", "init"]).ok();
+    let [(first, state)] = &states(&place)[..] else {
+        panic!("{made}");
+    };
+    assert_eq!(made, format!("made keyring.toml with key {first}\n"));
+    assert_eq!(state, "signs");
+    let ring = place.read("keyring.toml");
+    let again = place.run(&["keys", "init"]);
+    assert_eq!((again.code, again.out.as_str()), (Some(74), ""));
+    assert!(again.err.contains("keyring.toml"), "{again:?}");
+    assert_eq!(place.read("keyring.toml"), ring);
+
+    let dry = place.run(&["keys", "rotate", "--dry-run"]).ok();
+    assert!(dry.lines().count() == 2, "{dry}");
+    assert!(
+        dry.lines().all(|line| line.starts_with("would do: ")),
+        "{dry}"
+    );
+    assert_eq!(place.read("keyring.toml"), ring);
+
+    let rotated = place.run(&["keys", "rotate"]).ok();
+    assert!(
+        rotated.contains("verifies at once") && rotated.contains("kill -HUP"),
+        "{rotated}"
+    );
+    let [(_, old), (second, new)] = &states(&place)[..] else {
+        panic!("{rotated}");
+    };
+    assert_eq!((old.as_str(), new.as_str()), ("signs", "verifies"));
+    let listed = place.run(&["keys", "list"]).ok();
+    for text in [
+        first,
+        second,
+        "signs until",
+        "signs from",
+        "verifies until",
+        "origin",
+    ] {
+        assert!(listed.contains(text), "{text} in {listed}");
+    }
+    for secret in place.secrets() {
+        for text in [&made, &dry, &rotated, &listed] {
+            assert!(!text.contains(&secret), "{text}");
+        }
+    }
+
+    let ring = place.read("keyring.toml");
+    let no_id = "0123456789abcde";
+    for (args, code, says) in [
+        (&["revoke", "k0"][..], 1, "no key \"k0\""),
+        (&["revoke", first], 1, "tonearm keys rotate --after 0s"),
+        (&["revoke"], 2, "--url-id"),
+        (
+            &["revoke", first, "--url-id", "AAECAwQFBgcICQoL"],
+            2,
+            "--url-id",
+        ),
+        (&["revoke", "--url-id", no_id], 2, "--url-id"),
+        (&["rotate", "--after", "soon"], 2, "--after"),
+        (&["rotate", "--keyring", "none.toml"], 78, "none.toml"),
+        (&["init", "--json"], 2, "--json"),
+    ] {
+        let ran = place.run(&[&["keys"], args].concat());
+        assert_eq!(
+            (ran.code, ran.out.as_str()),
+            (Some(code), ""),
+            "{args:?}: {ran:?}"
+        );
+        assert!(ran.err.contains(says), "{args:?}: {ran:?}");
+    }
+    place.run(&["keys", "revoke", second, "--dry-run"]).ok();
+    place
+        .run(&[
+            "keys",
+            "revoke",
+            "--dry-run",
+            "--url-id",
+            "AAECAwQFBgcICQoL",
+        ])
+        .ok();
+    assert_eq!(place.read("keyring.toml"), ring);
+    place.run(&["keys", "revoke", second]).ok();
+    assert_eq!(states(&place), [(first.clone(), "signs".to_owned())]);
+}
