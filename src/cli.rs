@@ -6,6 +6,7 @@ mod keys;
 mod serve;
 mod url;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -162,6 +163,16 @@ fn load_keyring(config: &Config) -> Result<Keyring, Failure> {
         }
         error.into()
     })
+}
+
+/// The address to connect to for one that was bound.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
 }
 
 fn now() -> UnixTime {

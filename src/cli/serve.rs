@@ -1,7 +1,7 @@
 //! `tonearm serve`: from a configuration to a running server, and to its end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, Outcome, load_keyring, now, print};
+use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
@@ -171,16 +171,6 @@ fn announce(
         );
     }
     Ok(())
-}
-
-/// The address to connect to for one that was bound.
-fn reachable(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
 }
 
 /// The runtime of signals and of the admin listener, with the signals taken.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Failure, Outcome, load_keyring, now, print};
-use crate::app::BaseUrl;
+use super::{Failure, Outcome, load_keyring, now, print, reachable};
+use crate::app::{BaseUrl, BaseUrlError};
 use crate::config::{Config, Flags, Values, duration};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
@@ -47,7 +47,7 @@ pub struct Url {
     storage: Option<String>,
     /// What the URL begins with [default: public_base_url, else the public listener]
     #[arg(long, value_name = "URL")]
-    base: Option<String>,
+    base: Option<BaseUrl>,
     #[command(flatten)]
     keyring: super::KeyringFlag,
 }
@@ -56,7 +56,6 @@ impl Url {
     pub(super) fn flags(&self) -> Flags {
         vec![
             ("storage", self.storage.clone()),
-            ("public_base_url", self.base.clone()),
             ("keyring", self.keyring.keyring.clone()),
         ]
     }
@@ -67,7 +66,7 @@ impl Url {
         let ring = load_keyring(&config)?;
         let now = now();
         let claims = self.claims(&config, &found, now)?;
-        let base = base(&config)?;
+        let base = self.base(&config)?;
         let path = found.path.url_path();
         let minted = mint(&path, &claims, base.authority(), &ring, &config.policy, now).map_err(
             |error| match error {
@@ -111,6 +110,9 @@ impl Url {
         let exp = match &self.ttl {
             Some(text) => {
                 let ttl = duration(text).map_err(|problem| usage(format!("--ttl: {problem}")))?;
+                if ttl.as_secs() == 0 {
+                    return Err(usage(format!("--ttl: {text} is less than 1s")));
+                }
                 if ttl.as_secs() > config.policy.max_ttl {
                     return Err(usage(format!(
                         "--ttl: {text} is more than url.max_ttl, {} s",
@@ -131,21 +133,22 @@ impl Url {
         })
     }
 
+    fn base(&self, config: &Config) -> Result<BaseUrl, Failure> {
+        let known = self.base.as_ref();
+        match known.or(config.resolver.public_base_url.as_ref()) {
+            Some(base) => Ok(base.clone()),
+            None => format!("http://{}", reachable(config.listen))
+                .parse()
+                .map_err(|error: BaseUrlError| Failure::new(Failure::CONFIGURATION, error)),
+        }
+    }
+
     fn disposition(&self) -> Option<Disposition> {
         if self.inline {
             return Some(Disposition::Inline);
         }
         let name = self.filename.clone()?;
         Some(Disposition::Attachment(Some(name)))
-    }
-}
-
-fn base(config: &Config) -> Result<BaseUrl, Failure> {
-    match &config.resolver.public_base_url {
-        Some(base) => Ok(base.clone()),
-        None => format!("http://{}", config.listen)
-            .parse()
-            .map_err(|error: crate::app::BaseUrlError| Failure::new(Failure::CONFIGURATION, error)),
     }
 }
 
