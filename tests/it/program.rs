@@ -1,5 +1,11 @@
 //! The program as its user runs it: processes, signals, exit codes, what is printed.
 
+mod admin;
+mod browser;
+mod config;
+mod curl;
 mod keys;
+mod log;
 mod start;
 mod stop;
+mod url;

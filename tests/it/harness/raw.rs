@@ -154,6 +154,8 @@ impl Client {
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            // A debugger or a sandbox was here; socket time-outs exclude SA_RESTART (signal(7)).
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
             Err(error) => panic!("no answer: {error}; so far {:?}", self.unread_text()),
         }
     }

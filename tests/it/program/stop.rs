@@ -47,9 +47,10 @@ fn a_stop_lets_running_responses_finish_and_takes_no_more() {
             TcpStream::connect(program.public).err()
         });
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        let readiness = ask(program.admin, "GET", "/readyz", &[]);
-        assert_eq!(readiness.status, 503);
-        assert_eq!(readiness.text(), "stopping\n");
+        let mut admin = Client::connect(program.admin);
+        admin.ask("GET", "/readyz", &[]);
+        assert_eq!(admin.head().status, 503);
+        assert_eq!(admin.exactly("stopping\n".len()), b"stopping\n");
         assert_eq!(ask(program.admin, "GET", "/healthz", &[]).status, 200);
 
         assert!(client.exactly(BIG) == big(), "{signal:?}: other bytes");
