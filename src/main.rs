@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,7 +12,8 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("{}", failure.message());
+            // eprintln! would panic where standard error is gone; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "{}", failure.message());
             failure.code().into()
         }
     }

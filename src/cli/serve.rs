@@ -97,6 +97,8 @@ fn begin_log(config: &Config) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would be told by eprintln!, which panics where standard error cannot be written.
+        .log_internal_errors(false)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     match config.log_format {
         LogFormat::Text => builder.init(),
