@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::Permissions;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,15 @@ use super::OWNER;
 use super::raw::{Client, Response};
 
 pub const TONEARM: &str = env!("CARGO_BIN_EXE_tonearm");
+
+/// A server on free ports.
+pub const SERVE: [&str; 5] = [
+    "serve",
+    "--listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+];
 
 /// Longest wait for anything that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +54,12 @@ pub fn has_peer(there: bool, missing: &str, install: &str) -> bool {
     }
     let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
     assert!(!required, "{missing} is missing; install it: {install}");
-    eprintln!("SKIPPED: {missing} is missing; install it: {install}");
+    // Not by eprintln!, whose output is shown of failed tests only.
+    writeln!(
+        io::stderr(),
+        "SKIPPED: {missing} is missing; install it: {install}"
+    )
+    .unwrap();
     false
 }
 
@@ -157,13 +171,7 @@ impl Place {
 
     /// Starts the server on free ports, and waits until it says where it is.
     pub fn serve_with(&self, flags: &[&str], environment: &[(&str, &str)]) -> Program {
-        let mut command = self.command(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ]);
+        let mut command = self.command(&SERVE);
         command.args(flags).envs(environment.iter().copied());
         Program::start(command)
     }
@@ -225,7 +233,7 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::program::{Place, Program, ask, has_curl};
+use crate::harness::program::{Place, Program, SERVE, TONEARM, ask, has_curl, poll};
 use crate::harness::{OWNER, pattern};
 
 const REFERER: &str = "https://crm.example/contact/4711";
@@ -219,4 +220,25 @@ fn the_access_log_can_be_turned_off() {
         1
     );
     assert!(!program.log().contains("tonearm::access"), "{program:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let place = Place::new();
+    place.put("call.wav", &pattern(1000));
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", TONEARM]);
+    command.args(SERVE).env_clear().current_dir(place.path("."));
+    let mut program = Program::start(command);
+    let url = place.url("call", &program, &[]);
+    let mut client = program.connect();
+    for _ in 0..3 {
+        client.ask("GET", program.target(&url), &[]);
+        assert_eq!(client.response("GET").body, pattern(1000));
+    }
+    program.signal(Signal::HUP);
+    let reloads = "tonearm_keyring_reloads_total{outcome=\"ok\"}";
+    poll("a reload", || (program.metric(reloads) == 1).then_some(()));
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), 0);
 }

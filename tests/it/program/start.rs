@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::program::{Place, Program, Ran, TONEARM, has_curl, has_peer};
+use crate::harness::program::{Place, Program, Ran, SERVE, TONEARM, has_curl, has_peer};
 use crate::harness::{OWNER, pattern};
 
 /// Stands wherever a secret could.
@@ -155,14 +155,7 @@ fn what_may_not_be_read_is_an_io_error() {
             chown(place.path("."), Some(NOBODY), None).unwrap();
             command.uid(NOBODY);
         }
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ]);
-        let output = command.output();
+        let output = command.args(SERVE).output();
         let reachable = output.is_ok();
         if !has_peer(
             reachable,
@@ -315,13 +308,7 @@ fn a_keyring_that_will_not_do_is_configuration() {
         let place = Place::new();
         place.write("keyring.toml", text, mode);
         for command in [
-            &[
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-            ][..],
+            &SERVE[..],
             &["keys", "list"],
             &["keys", "rotate"],
             &["config", "check"],
@@ -341,8 +328,7 @@ fn a_keyring_that_cannot_be_made_is_an_io_error() {
         ("nowhere/keyring.toml", "No such file or directory"),
         ("directory", "is a directory"),
     ] {
-        let flags = ["--keyring", keyring, "--listen", "127.0.0.1:0"];
-        let serve = [&["serve", "--admin-listen", "127.0.0.1:0"][..], &flags].concat();
+        let serve = [&SERVE[..], &["--keyring", keyring]].concat();
         assert_fails_in_one_line(keyring, &place.run(&serve), 74, &[keyring, says]);
     }
     let ran = place.run(&["keys", "init", "--keyring", "nowhere/keyring.toml"]);
