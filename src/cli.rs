@@ -158,7 +158,10 @@ fn print(text: &str) {
 fn load_keyring(config: &Config) -> Result<Keyring, Failure> {
     crate::config::keyring::load(&config.keyring, &config.policy).map_err(|error| {
         if error.is_not_found() {
-            let hint = anyhow::anyhow!("{error}; make one: tonearm keys init");
+            let hint = anyhow::anyhow!(
+                "{:#}; make one: tonearm keys init",
+                anyhow::Error::from(error)
+            );
             return Failure::new(Failure::CONFIGURATION, hint);
         }
         error.into()

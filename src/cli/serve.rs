@@ -271,7 +271,10 @@ impl Running {
                 self.app.replace_keyring(ring);
                 tracing::info!(keys, "the keyring was read again");
             }
-            Err(error) => tracing::error!(%error, "the keyring will not do; the old one stays"),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(error, "the keyring will not do; the old one stays");
+            }
         }
     }
 

@@ -24,7 +24,7 @@ const SECRET: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}", .path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum FileError {
         problem: String,
     },
     /// A key will not do.
-    #[error("{}: key {kid:?}: {source}", .path.display())]
+    #[error("{}: key {kid:?}", .path.display())]
     Key {
         /// Which file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum FileError {
         source: KeyError,
     },
     /// The keys are no ring.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}", .path.display())]
     Ring {
         /// Which file.
         path: PathBuf,
@@ -443,10 +443,7 @@ impl Change {
     pub fn commit(self) -> Result<(), FileError> {
         let text = Zeroizing::new(self.document.to_string());
         parse(&self.path, &text, &self.policy)?;
-        replace(&self.path, text.as_bytes()).map_err(|source| FileError::Io {
-            path: self.path,
-            source,
-        })
+        replace(&self.path, text.as_bytes())
     }
 
     fn keys(&mut self) -> Option<&mut ArrayOfTables> {
@@ -462,15 +459,23 @@ impl Change {
 
 /// Writes beside the file, and renames: a reader sees the old file or the new one. Owner and mode
 /// stay as they were, so that a server can still read what an administrator has changed.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let old = std::fs::metadata(path)?;
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let io_error = |path: &Path, source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    // A link to the file stays one.
+    let path = &std::fs::canonicalize(path).map_err(|error| io_error(path, error))?;
+    let old = std::fs::metadata(path).map_err(|error| io_error(path, error))?;
     let beside = beside(path, ".new");
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(old.mode() & 0o777)
-            .open(&beside)?;
+    // That it is there means that another change is under way, or was cut off.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(old.mode() & 0o777)
+        .open(&beside)
+        .map_err(|error| io_error(&beside, error))?;
+    let mut write = || {
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
@@ -480,11 +485,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         std::fs::rename(&beside, path)?;
         sync_directory(path)
     };
-    write().inspect_err(|error| {
-        if error.kind() != io::ErrorKind::AlreadyExists {
-            // Only ours is taken away; what else went wrong is already being told.
-            let _ = std::fs::remove_file(&beside);
-        }
+    write().map_err(|error| {
+        // What went wrong is already being told.
+        let _ = std::fs::remove_file(&beside);
+        io_error(path, error)
     })
 }
 
