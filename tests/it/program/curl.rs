@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::pattern;
@@ -92,6 +93,39 @@ fn a_broken_download_is_resumed() {
         (&206.into(), &"single".into())
     );
     assert_eq!(resumed["sent"], whole - first);
+}
+
+/// A stop lets a stream finish too, and tells its client that there will be no other.
+#[test]
+fn a_stop_lets_an_http2_download_finish() {
+    const LONG: usize = 32_000_003;
+    let Some(mut curl) = Curl::start() else {
+        return;
+    };
+    curl.place.put("call.wav", &pattern(LONG));
+    let url = curl.url(&[]);
+    let part = curl.saved("part");
+    let flags = [
+        "--http2-prior-knowledge",
+        "--limit-rate",
+        "16M",
+        "-o",
+        "part",
+    ];
+    let mut slow = curl.command(&flags, &url);
+    let running = slow.stderr(Stdio::piped()).spawn().unwrap();
+    poll("curl is in the middle", || {
+        let saved = part.metadata().map_or(0, |metadata| metadata.len());
+        (saved > 300_000).then_some(())
+    });
+    curl.program.signal(Signal::TERM);
+    curl.program.wait_log("stopping", 1);
+    Ran::of(running.wait_with_output().unwrap()).ok();
+    assert!(
+        std::fs::read(&part).unwrap() == pattern(LONG),
+        "other bytes"
+    );
+    assert_eq!(curl.program.wait(), 0, "{:?}", curl.program);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The keyring's life, in its file and in a running server.
 
+use std::os::unix::fs::symlink;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -76,14 +78,15 @@ fn a_bad_keyring_leaves_the_old_one_in_place() {
     let url = resolved(&program);
     let good = place.read("keyring.toml");
     let bad = [
-        ("broken", good.replace("[[key]]", "[[key]"), 0o600),
-        ("empty", String::new(), 0o600),
-        ("open to all", good.clone(), 0o644),
+        ("broken", good.replace("[[key]]", "[[key]"), 0o600, "TOML"),
+        ("empty", String::new(), 0o600, "no key"),
+        ("open to all", good.clone(), 0o644, "chmod 600"),
     ];
-    for (at, (name, text, mode)) in (1..).zip(&bad) {
+    for (at, (name, text, mode, says)) in (1..).zip(&bad) {
         place.write("keyring.toml", text, *mode);
         program.reload();
-        program.wait_log("the old one stays", usize::try_from(at).unwrap());
+        let log = program.wait_log("the old one stays", usize::try_from(at).unwrap());
+        assert!(log.contains(says), "{name}: {log}");
         assert_eq!(program.metric(FAILED), at, "{name}");
         assert_eq!(program.get(&url, &[]).status, 200, "{name}");
         assert_eq!(kid(&resolved(&program)), kid(&url), "{name}");
@@ -228,4 +231,52 @@ fn init_list_rotate_revoke() {
     assert_eq!(place.read("keyring.toml"), ring);
     place.run(&["keys", "revoke", second]).ok();
     assert_eq!(states(&place), [(first.clone(), "signs".to_owned())]);
+}
+
+#[test]
+fn a_change_goes_where_the_file_is() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("secrets")).unwrap();
+    let kept = ["keys", "init", "--keyring", "secrets/ring.toml"];
+    place.run(&kept).ok();
+    symlink("secrets/ring.toml", place.path("keyring.toml")).unwrap();
+    place.run(&["keys", "rotate"]).ok();
+    let link = place.path("keyring.toml").symlink_metadata().unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(
+        place.read("secrets/ring.toml").matches("[[key]]").count(),
+        2
+    );
+}
+
+#[test]
+fn another_change_under_way_is_named() {
+    let place = Place::new();
+    place.run(&["keys", "init"]).ok();
+    let ring = place.read("keyring.toml");
+    place.write("keyring.toml.new", "", 0o600);
+    let ran = place.run(&["keys", "rotate"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(74), ""), "{ran:?}");
+    assert!(ran.err.contains("keyring.toml.new: "), "{}", ran.err);
+    assert_eq!(place.read("keyring.toml"), ring);
+    assert_eq!(place.read("keyring.toml.new"), "");
+}
+
+#[test]
+fn every_url_of_a_recording_ends_with_its_generation() {
+    let (place, program) = served();
+    let record = place.path("storage").join(OWNER).join("call.json");
+    let first = place.url("call", &program, &[]);
+    assert_eq!(program.get(&first, &[]).status, 200);
+    std::fs::write(&record, "{\"generation\": 3}").unwrap();
+    let second = place.url("call", &program, &[]);
+    assert!(second.contains(".g3."), "{second}");
+    assert!(resolved(&program).contains(".g3."));
+    for (url, status) in [(&first, 403), (&second, 200)] {
+        assert_eq!(program.get(url, &[]).status, status, "{url}");
+    }
+    std::fs::write(&record, "{\"generation\": 4}").unwrap();
+    assert_eq!(program.get(&second, &[]).status, 403);
+    let explained = place.run(&["explain", &second, "--generation", "4"]);
+    assert!(explained.out.contains("revoked"), "{explained:?}");
 }

@@ -81,6 +81,8 @@ fn assert_fails(name: &str, ran: &Ran, code: i32, says: &[&str]) {
 
 fn assert_fails_in_one_line(name: &str, ran: &Ran, code: i32, says: &[&str]) {
     assert_fails(name, ran, code, says);
+    let causes = ran.err.matches("os error").count();
+    assert!(causes <= 1, "{name}: {}", ran.err);
     let one = ran.err.starts_with("tonearm: ") && ran.err.lines().count() == 1;
     assert!(one, "{name}: {}", ran.err);
 }
