@@ -1,4 +1,15 @@
 //! The tests that need a running server, in one binary.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and shares its harness with its modules only; a table is as long as its rows are many"
+)]
+
 mod harness;
+mod layers;
 mod wire;
