@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::allow_attributes,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,
@@ -12,4 +13,6 @@
 
 mod harness;
 mod layers;
+#[cfg(feature = "cli")]
+mod readme;
 mod wire;

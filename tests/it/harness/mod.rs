@@ -166,3 +166,18 @@ impl Drop for Server {
         }
     }
 }
+
+/// Whether a program of the system is there. Where it is not, says so, with the command that
+/// brings it; under `TONEARM_REQUIRE_PEERS=1` the test fails instead.
+pub fn has_peer(program: &str, install: &str) -> bool {
+    let found = std::process::Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !found {
+        let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+        assert!(!required, "{program} is required and missing: {install}");
+        eprintln!("SKIPPED: {program} is missing: {install}");
+    }
+    found
+}
