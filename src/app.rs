@@ -31,7 +31,7 @@ use crate::route::{Route, Template};
 use crate::select::select;
 use crate::server::{Arrival, Handler};
 use crate::sign::{
-    Claims, Grant, Keyring, Policy, Refusal, SignedRequest, check_path, mint, verify,
+    Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, verify,
 };
 use crate::store::{Handle, Store, StoreError};
 
@@ -131,6 +131,9 @@ impl App {
         ) {
             return Err(Refusal::Method.into());
         }
+        if request.target.len() > MAX_TARGET {
+            return Err(Refusal::TooLong.into());
+        }
         let route = Route::of(request.path, request.query, &self.resolver.template);
         entry.route = route.name();
         if request.method == Method::OPTIONS {
@@ -197,6 +200,10 @@ impl App {
         let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
+            // HTTP/1.0 allows a request without one.
+            None if request.host.is_empty() => {
+                return Err(Rejection::Host("A request needs a Host."));
+            }
             None => format!("http://{}", request.host),
         };
         let resolved = Resolved {

@@ -9,7 +9,6 @@ use http::{HeaderMap, Method, Version, header};
 use super::base_url::is_host;
 use crate::reject::Rejection;
 use crate::server::Arrival;
-use crate::sign::{MAX_TARGET, Refusal};
 
 /// Most bytes of field names and values.
 const MAX_FIELDS: usize = 16 * 1024;
@@ -32,9 +31,6 @@ impl<'a> Effective<'a> {
         check_framing(head, arrival)?;
         let host = host(head)?;
         let target = target(head, arrival)?;
-        if target.len() > MAX_TARGET {
-            return Err(Refusal::TooLong.into());
-        }
         let size = fields_size(&head.headers);
         if size > MAX_FIELDS {
             return Err(Rejection::FieldsTooLarge(size));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{FORMATS, Found, Handle, Record, StoreError, Stored, Version};
+use super::{Found, Handle, Record, StoreError, Stored, Version};
 use crate::audio;
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 
@@ -104,7 +104,7 @@ impl Local {
 
     pub(super) fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
         let record = self.record(id)?;
-        for media in FORMATS {
+        for media in MediaType::ALL {
             let path = MediaPath {
                 recording: id.clone(),
                 media,
