@@ -197,6 +197,10 @@ impl App {
         let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
+            // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
+            None if request.host.is_empty() => {
+                return Err(Rejection::Host("A URL needs the Host it is for."));
+            }
             None => format!("http://{}", request.host),
         };
         let resolved = Resolved {
