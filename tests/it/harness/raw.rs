@@ -65,7 +65,9 @@ impl Response {
     }
 
     /// What holds for every response of this server, whatever was asked.
-    fn check(&self, method: &str) {
+    pub fn check(&self, method: &str) {
+        let known = matches!(&*self.version, "HTTP/1.0" | "HTTP/1.1" | "HTTP/2.0");
+        assert!(known, "{self:?}");
         self.date();
         for name in ["vary", "set-cookie", "content-encoding", "location"] {
             assert_eq!(self.field(name), None, "{self:?}");
