@@ -1,5 +1,6 @@
 //! A server of this process on a port of its own, over a store of its own.
 
+pub mod frames;
 pub mod http2;
 pub mod multipart;
 pub mod raw;

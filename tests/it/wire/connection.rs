@@ -297,6 +297,17 @@ fn nobody_is_told_to_continue_with_content_nobody_wants() {
 }
 
 #[test]
+fn content_that_does_not_come_is_not_waited_for() {
+    let (server, target) = with_call();
+    let mut client = server.connect();
+    client.ask("POST", &target, &["Content-Length: 5"]);
+    let response = client.response("POST");
+    assert_eq!(response.status, 405);
+    assert_eq!(response.field("connection"), Some("close"));
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_client_that_goes_away_concerns_nobody_else() {
     let server = Server::start();
     server.put("large.wav", LARGE);

@@ -380,6 +380,25 @@ fn etags_are_equal_on_replicas_and_differ_between_versions() {
 }
 
 #[test]
+fn a_file_from_before_1970_has_a_validator_too() {
+    let server = Server::start();
+    server.put("call.wav", 1000);
+    server.date("call.wav", UNIX_EPOCH - Duration::from_millis(1500));
+    let target = server.sign("call.wav");
+    let whole = server.get(&target, &[]);
+    assert_eq!((whole.status, whole.body.len()), (200, 1000));
+    let etag = whole.field("etag").expect("an ETag");
+    let known = server.get(&target, &[&format!("If-None-Match: {etag}")]);
+    assert_eq!(known.status, 304);
+    // A date that is not shown is not compared with either.
+    let epoch = "Thu, 01 Jan 1970 00:00:00 GMT";
+    for (field, status) in [("If-Modified-Since", 200), ("If-Unmodified-Since", 200)] {
+        let response = server.get(&target, &[&format!("{field}: {epoch}")]);
+        assert_eq!(response.status, status, "{field}");
+    }
+}
+
+#[test]
 fn a_page_of_any_origin_may_seek() {
     let server = Server::start();
     server.put("call.wav", 1000);

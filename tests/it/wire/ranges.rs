@@ -311,6 +311,50 @@ fn a_file_of_one_byte() {
 }
 
 #[test]
+fn offsets_past_four_gigabytes() {
+    use std::os::unix::fs::FileExt as _;
+
+    const HUGE: u64 = 5 << 30;
+    let server = Server::start();
+    server.put("call.wav", 0);
+    let mut options = std::fs::File::options();
+    let file = options.write(true).open(server.file("call.wav")).unwrap();
+    // All else is a hole.
+    file.write_all_at(b"the very end", HUGE - 12).unwrap();
+    let target = server.sign("call.wav");
+    let head = server.ask("HEAD", &target, &[]);
+    assert_eq!(head.field("content-length"), Some("5368709120"));
+    for (range, content_range, body) in [
+        (
+            "bytes=-8",
+            "bytes 5368709112-5368709119/5368709120",
+            "very end",
+        ),
+        (
+            "bytes=5368709108-5368709110",
+            "bytes 5368709108-5368709110/5368709120",
+            "the",
+        ),
+        (
+            "bytes=5368709116-",
+            "bytes 5368709116-5368709119/5368709120",
+            " end",
+        ),
+    ] {
+        let response = server.get(&target, &[&format!("Range: {range}")]);
+        assert_eq!(response.status, 206, "{range}");
+        assert_eq!(response.field("content-range"), Some(content_range));
+        assert_eq!(response.text(), body, "{range}");
+    }
+    let past = server.get(&target, &["Range: bytes=5368709120-"]);
+    let content_range = Some("bytes */5368709120");
+    assert_eq!(
+        (past.status, past.field("content-range")),
+        (416, content_range)
+    );
+}
+
+#[test]
 fn a_repeated_range_is_ignored() {
     let server = Server::start();
     server.put("call.wav", N);
