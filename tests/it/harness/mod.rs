@@ -134,14 +134,14 @@ impl Server {
         file.set_modified(modified).unwrap();
     }
 
-    /// A signed target for a file of [`OWNER`], ten minutes long.
+    /// A signed target for a file of [`OWNER`], an hour long: so long that max-age stands still.
     pub fn sign(&self, name: &str) -> String {
         self.sign_with(name, |claims| claims)
     }
 
     pub fn sign_with(&self, name: &str, change: impl FnOnce(Claims) -> Claims) -> String {
         let now = server::now();
-        let claims = change(Claims::until(UnixTime(now.0 + 600)));
+        let claims = change(Claims::until(UnixTime(now.0 + 3600)));
         let path = format!("/media/{OWNER}/{name}");
         let host = self.addr.to_string();
         let minted = mint(&path, &claims, &host, &keyring(), &Policy::default(), now);

@@ -59,8 +59,15 @@ fn the_answers_are_those_of_http_1_1() {
         ("DELETE", &target, "X: y", 405),
         ("FOO", &target, "X: y", 405),
     ] {
-        let expect = server.ask(method, target, &[field]);
-        let response = client.ask(method, target, &[field]);
+        let mut both = || {
+            let expect = server.ask(method, target, &[field]);
+            (expect, client.ask(method, target, &[field]))
+        };
+        let (mut expect, mut response) = both();
+        if expect.body != response.body {
+            // The resolver's window may have ended between the two; it does not end twice.
+            (expect, response) = both();
+        }
         let row = format!("{method} {target} {field}");
         assert_eq!((response.status, expect.status), (status, status), "{row}");
         assert_eq!(response.undated(), expect.undated(), "{row}");
