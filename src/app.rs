@@ -200,9 +200,9 @@ impl App {
         let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
-            // HTTP/1.0 allows a request without one.
+            // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
             None if request.host.is_empty() => {
-                return Err(Rejection::Host("A request needs a Host."));
+                return Err(Rejection::Host("A URL needs the Host it is for."));
             }
             None => format!("http://{}", request.host),
         };
@@ -247,8 +247,12 @@ impl Handler for App {
                 (rejection.answer(), None)
             }
         };
-        discard(content, &head).await;
         let mut answer = answer.sealed();
+        // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
+        // connection.
+        if !discard(content, &head).await {
+            answer = answer.closing();
+        }
         if head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
@@ -272,18 +276,23 @@ pub(crate) fn assemble(
     response
 }
 
-/// Reads away a small content nobody asked for, so that the connection can be used again. What is
-/// larger, or waits for a 100, is left to the connection, which then closes.
-async fn discard(content: Incoming, head: &Parts) {
+/// Reads away a small content nobody asked for, so that the connection can be used again; whether
+/// it could. What is larger, or waits for a 100, is left to the connection, which then closes.
+async fn discard(content: Incoming, head: &Parts) -> bool {
     use http_body_util::BodyExt as _;
 
-    if content.is_end_stream() || head.headers.contains_key(http::header::EXPECT) {
-        return;
+    if content.is_end_stream() {
+        return true;
+    }
+    if head.headers.contains_key(http::header::EXPECT) {
+        return false;
     }
     let limited = http_body_util::Limited::new(content, DISCARDED_CONTENT);
     let wait = std::time::Duration::from_secs(1);
-    // Whatever comes of it, the answer is on its way.
-    let _ = tokio::time::timeout(wait, limited.collect()).await;
+    matches!(
+        tokio::time::timeout(wait, limited.collect()).await,
+        Ok(Ok(_))
+    )
 }
 
 pub(crate) fn rfc3339(time: UnixTime) -> String {

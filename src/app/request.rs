@@ -91,6 +91,11 @@ fn target<'a>(head: &'a Parts, arrival: &Arrival) -> Result<&'a str, Rejection> 
     if arrival.fragment_seen {
         return Err(Rejection::Target("A request target has no fragment."));
     }
+    // RFC 9110 §4.2: `://host/` has no scheme, and of the others none is ours.
+    let scheme = head.uri.scheme_str();
+    if head.uri.authority().is_some() && !matches!(scheme, Some("http" | "https")) {
+        return Err(Rejection::Target("A request target is of http or https."));
+    }
     let target = head
         .uri
         .path_and_query()

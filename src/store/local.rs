@@ -70,7 +70,7 @@ impl Local {
         file.take(MAX_RECORD)
             .read_to_end(&mut text)
             .map_err(failure)?;
-        serde_json::from_slice(&text).map_err(StoreError::Record)
+        Record::read(&text).map_err(StoreError::Record)
     }
 
     pub(super) fn locate(&self, path: &MediaPath, record: &Record) -> Result<Stored, StoreError> {
