@@ -31,7 +31,7 @@ use crate::route::{Route, Template};
 use crate::select::select;
 use crate::server::{Arrival, Handler};
 use crate::sign::{
-    Claims, Grant, Keyring, Policy, Refusal, SignedRequest, check_path, mint, verify,
+    Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, verify,
 };
 use crate::store::{Handle, Store, StoreError};
 
@@ -131,6 +131,9 @@ impl App {
         ) {
             return Err(Refusal::Method.into());
         }
+        if request.target.len() > MAX_TARGET {
+            return Err(Refusal::TooLong.into());
+        }
         let route = Route::of(request.path, request.query, &self.resolver.template);
         entry.route = route.name();
         if request.method == Method::OPTIONS {
@@ -197,6 +200,10 @@ impl App {
         let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
+            // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
+            None if request.host.is_empty() => {
+                return Err(Rejection::Host("A URL needs the Host it is for."));
+            }
             None => format!("http://{}", request.host),
         };
         let resolved = Resolved {
@@ -240,8 +247,12 @@ impl Handler for App {
                 (rejection.answer(), None)
             }
         };
-        discard(content, &head).await;
         let mut answer = answer.sealed();
+        // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
+        // connection.
+        if !discard(content, &head).await {
+            answer = answer.closing();
+        }
         if head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
@@ -265,18 +276,23 @@ pub(crate) fn assemble(
     response
 }
 
-/// Reads away a small content nobody asked for, so that the connection can be used again. What is
-/// larger, or waits for a 100, is left to the connection, which then closes.
-async fn discard(content: Incoming, head: &Parts) {
+/// Reads away a small content nobody asked for, so that the connection can be used again; whether
+/// it could. What is larger, or waits for a 100, is left to the connection, which then closes.
+async fn discard(content: Incoming, head: &Parts) -> bool {
     use http_body_util::BodyExt as _;
 
-    if content.is_end_stream() || head.headers.contains_key(http::header::EXPECT) {
-        return;
+    if content.is_end_stream() {
+        return true;
+    }
+    if head.headers.contains_key(http::header::EXPECT) {
+        return false;
     }
     let limited = http_body_util::Limited::new(content, DISCARDED_CONTENT);
     let wait = std::time::Duration::from_secs(1);
-    // Whatever comes of it, the answer is on its way.
-    let _ = tokio::time::timeout(wait, limited.collect()).await;
+    matches!(
+        tokio::time::timeout(wait, limited.collect()).await,
+        Ok(Ok(_))
+    )
 }
 
 pub(crate) fn rfc3339(time: UnixTime) -> String {

@@ -130,7 +130,7 @@ pub fn run(cli: Cli) -> Outcome {
     let file = cli.config.as_deref();
     let values = |flags| Values::collect(flags, environment, file);
     match cli.command {
-        Command::Serve(command) => command.run(&values(command.flags())?),
+        Command::Serve(command) => serve::Serve::run(&values(command.flags())?),
         Command::Url(command) => command.run(&values(command.flags())?),
         Command::Explain(command) => command.run(&values(command.flags())?),
         Command::Keys(command) => command.run(&values(command.flags())?),

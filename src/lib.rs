@@ -1,5 +1,54 @@
-//! tonearm
+//! tonearm serves call recordings to HubSpot: short-lived signed URLs, true byte ranges.
+//!
+//! The program is `tonearm serve`; this crate is what it is made of, for a hyper server that wants
+//! to do the same. A request goes one way, and each step consumes the value of the one before it:
+//!
+//! ```text
+//! accept -> parse -> route -> authorize -> locate -> select -> respond -> write
+//! ```
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`recording`] | which ids exist, and what stands for a recording |
+//! | [`sign`] | what is signed, by which key, and whether it holds |
+//! | [`select`](mod@select) | which bytes answer this request |
+//! | [`respond`](mod@respond) | status and fields |
+//! | [`route`] | where a target leads |
+//! | [`audio`] | what a file's first bytes tell of it |
+//! | [`store`] | whether a recording is there, and which version |
+//! | [`body`] | that exactly the promised bytes are sent |
+//! | [`reject`] | what a failure looks like from outside |
+//! | [`metrics`] | what is counted |
+//! | [`server`] | when a connection begins and ends |
+//! | [`app`] | one request to one response |
+//! | [`admin`] | health, readiness, metrics |
+//! | `config`, `cli` | what was typed to what is done (feature `cli`) |
+//!
+//! The pure modules (`recording` to `audio`) know no clock, no files and no sockets: the time is an
+//! argument. To check a URL and select the bytes of a range in a server of one's own:
+//!
+//! ```
+//! use std::collections::HashSet;
+//! use tonearm::recording::UnixTime;
+//! use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, SignedRequest, Window, mint, verify};
+//!
+//! let secret: Vec<u8> = (0..32).collect(); // from a file of your own
+//! let key = Key::new("k1", &secret, Window::default(), Audience::Origin)?;
+//! let policy = Policy::default();
+//! let ring = Keyring::new(vec![key], HashSet::new(), &policy)?;
+//!
+//! let now = UnixTime(1_767_225_600);
+//! let claims = Claims::until(policy.expiry(now, policy.ttl(None)));
+//! let url = mint("/media/app-101/test-account-01/test-call-01.wav", &claims, "*", &ring, &policy, now)?;
+//!
+//! let request = SignedRequest { method: "GET", host: "rec.example.com", target: &url.target };
+//! let grant = verify(request, &ring, &policy, now)?;
+//! assert_eq!(grant.path(), "/media/app-101/test-account-01/test-call-01.wav");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 #![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod app;
 pub mod audio;

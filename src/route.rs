@@ -73,6 +73,12 @@ pub struct Template {
     query: Vec<(String, Pattern)>,
 }
 
+/// The hole of a [`Pattern`] in a text that fits it.
+enum Hole<'a> {
+    None,
+    Filled(&'a str),
+}
+
 /// Text with at most one hole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
@@ -88,14 +94,14 @@ impl Pattern {
         }
     }
 
-    /// `None`: another text. `Some(None)`: this text. `Some(Some(id))`: this text around an id.
-    fn matches<'a>(&self, text: &'a str) -> Option<Option<&'a str>> {
+    /// What stands in the hole of a text that matches; a pattern without one has nothing there.
+    fn fit<'a>(&self, text: &'a str) -> Option<Hole<'a>> {
         match self {
-            Self::Whole(whole) => (text == whole).then_some(None),
+            Self::Whole(whole) => (text == whole).then_some(Hole::None),
             Self::Around(before, after) => text
                 .strip_prefix(before.as_str())?
                 .strip_suffix(after.as_str())
-                .map(Some),
+                .map(Hole::Filled),
         }
     }
 }
@@ -141,14 +147,16 @@ impl Template {
 
     /// The recording that a target asks for, if it is one of this template.
     fn question(&self, path: &str, query: &str) -> Option<Result<RecordingId, BadQuestion>> {
-        let in_path = self.path.matches(path)?;
+        let mut fits = vec![self.path.fit(path)?];
         let parameters: Vec<_> = parameters(query).collect();
-        let mut in_query = None;
         for (name, pattern) in &self.query {
             let (_, value) = parameters.iter().find(|(found, _)| found == name)?;
-            in_query = pattern.matches(value)?.or(in_query);
+            fits.push(pattern.fit(value)?);
         }
-        let external = in_path.or(in_query)?;
+        let external = fits.iter().find_map(|fit| match fit {
+            Hole::Filled(external) => Some(*external),
+            Hole::None => None,
+        })?;
         Some(recording(external, &parameters))
     }
 }
@@ -253,6 +261,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn targets() {
         const Q: &str = "appId=1&externalAccountId=2";
         for (template, target, expect) in [

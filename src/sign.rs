@@ -324,10 +324,8 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// First 8 hex digits of SHA-256 of `bytes`.
 fn fingerprint(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(bytes).into();
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 #[cfg(test)]

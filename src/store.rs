@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use self::local::Local;
 pub use self::record::Record;
 
-use crate::recording::{MediaPath, MediaType, RecordingId, Representation};
+use crate::recording::{MediaPath, RecordingId, Representation};
 use crate::sign::{Grant, Refusal};
 
 /// A place where recordings lie.
@@ -147,6 +147,3 @@ async fn off_reactor<T: Send + 'static>(
         Err(error) => Err(StoreError::Io(io::Error::other(error))),
     }
 }
-
-/// The formats to look for, first choice first.
-const FORMATS: [MediaType; 5] = MediaType::ALL;

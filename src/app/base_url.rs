@@ -61,7 +61,17 @@ impl FromStr for BaseUrl {
 /// Whether a text is `uri-host [ ":" port ]` with a host (RFC 9110 §7.2, §4.2.1).
 pub(super) fn is_host(text: &str) -> bool {
     !text.contains('@')
-        && Authority::from_str(text).is_ok_and(|authority| !authority.host().is_empty())
+        && Authority::from_str(text).is_ok_and(|authority| {
+            let host = authority.host();
+            !host.is_empty() && text.strip_prefix(host).is_some_and(is_port)
+        })
+}
+
+/// Nothing, or `":" *DIGIT` (RFC 3986 §3.2.3), which `Authority` does not look at.
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').map_or(text.is_empty(), |digits| {
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
@@ -87,6 +97,8 @@ mod tests {
             ("https://", BaseUrlError::Scheme),
             ("https://a b", BaseUrlError::Host),
             ("https://u@a.example", BaseUrlError::Host),
+            ("https://a.example:b", BaseUrlError::Host),
+            ("https://[::1]443", BaseUrlError::Host),
             ("https://a.example/x", BaseUrlError::Path),
             ("https://a.example?x", BaseUrlError::Path),
         ] {

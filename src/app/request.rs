@@ -9,7 +9,6 @@ use http::{HeaderMap, Method, Version, header};
 use super::base_url::is_host;
 use crate::reject::Rejection;
 use crate::server::Arrival;
-use crate::sign::{MAX_TARGET, Refusal};
 
 /// Most bytes of field names and values.
 const MAX_FIELDS: usize = 16 * 1024;
@@ -32,9 +31,6 @@ impl<'a> Effective<'a> {
         check_framing(head, arrival)?;
         let host = host(head)?;
         let target = target(head, arrival)?;
-        if target.len() > MAX_TARGET {
-            return Err(Refusal::TooLong.into());
-        }
         let size = fields_size(&head.headers);
         if size > MAX_FIELDS {
             return Err(Rejection::FieldsTooLarge(size));
@@ -94,6 +90,11 @@ fn host(head: &Parts) -> Result<&str, Rejection> {
 fn target<'a>(head: &'a Parts, arrival: &Arrival) -> Result<&'a str, Rejection> {
     if arrival.fragment_seen {
         return Err(Rejection::Target("A request target has no fragment."));
+    }
+    // RFC 9110 §4.2: `://host/` has no scheme, and of the others none is ours.
+    let scheme = head.uri.scheme_str();
+    if head.uri.authority().is_some() && !matches!(scheme, Some("http" | "https")) {
+        return Err(Rejection::Target("A request target is of http or https."));
     }
     let target = head
         .uri

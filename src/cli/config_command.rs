@@ -8,7 +8,7 @@ use crate::config::Values;
 
 /// Commands of `tonearm config`.
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(super) enum ConfigCommand {
     /// Check every value, and the keyring if it is there; exit 78 if one will not do
     Check,
     /// Show every setting with its value and where that comes from

@@ -14,7 +14,7 @@ use crate::sign::{Claims, Disposition, Keyring, Refusal, SignedRequest, Token, v
 
 /// Flags of `tonearm explain`.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(super) struct Explain {
     /// The URL, or its path and query; - reads it from standard input
     url: String,
     /// The time to judge it at [default: now]

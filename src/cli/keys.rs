@@ -12,7 +12,7 @@ use crate::sign::{Audience, Key, TokenId};
 
 /// Commands of `tonearm keys`.
 #[derive(Debug, Subcommand)]
-pub enum Keys {
+pub(super) enum Keys {
     /// Make a keyring with one new key
     Init {
         #[command(flatten)]
@@ -34,7 +34,7 @@ pub enum Keys {
 
 /// Flags of `tonearm keys rotate`.
 #[derive(Debug, Args)]
-pub struct Rotate {
+pub(super) struct Rotate {
     /// When the new key begins to sign: leave time to copy the file to every server and reload it
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     after: String,
@@ -45,7 +45,7 @@ pub struct Rotate {
 /// Flags of `tonearm keys revoke`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
-pub struct Revoke {
+pub(super) struct Revoke {
     /// The key to end, with every URL it signed
     #[arg(value_name = "KID", group = "what")]
     kid: Option<String>,

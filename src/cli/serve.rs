@@ -28,7 +28,7 @@ const READERS: usize = 64;
 
 /// Flags of `tonearm serve`; every other setting is the file's or the environment's.
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(super) struct Serve {
     /// Directory of recordings [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
@@ -60,7 +60,7 @@ impl Serve {
         ]
     }
 
-    pub(super) fn run(&self, values: &Values) -> Outcome {
+    pub(super) fn run(values: &Values) -> Outcome {
         let config = values.config()?;
         begin_log(&config);
         let store = open_store(&config.storage)?;
@@ -126,7 +126,7 @@ fn ring_of_first_start(config: &Config) -> Result<Keyring, Failure> {
             }
             // Another server of this machine was faster.
             Err(error) if config.keyring.exists() => {
-                tracing::debug!(%error, "the keyring is there")
+                tracing::debug!(%error, "the keyring is there");
             }
             Err(error) => return Err(Failure::new(Failure::IO, error)),
         }

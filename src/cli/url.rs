@@ -14,7 +14,7 @@ use crate::store::{Found, Local, Store, StoreError};
 
 /// Flags of `tonearm url`.
 #[derive(Debug, Args)]
-pub struct Url {
+pub(super) struct Url {
     /// The recording's externalId
     #[arg(value_name = "ID")]
     external: Id,

@@ -14,12 +14,16 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{FORMATS, Found, Handle, Record, StoreError, Stored, Version};
+use super::{Found, Handle, Record, StoreError, Stored, Version};
 use crate::audio;
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
+
+/// Why a file is not there that is simply not there.
+const NO_FILE: &str = "no such file";
+const LEADS_OUT: &str = "a link leads out of the store";
 
 /// Reading, and never waiting: opening a FIFO or a device must not hang.
 const READING: OFlags = OFlags::RDONLY
@@ -63,23 +67,26 @@ impl Local {
     pub(super) fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
         let file = match self.open_file(&format!("{id}.json")) {
             Ok((file, _)) => file,
-            Err(StoreError::NotFound(_)) => return Ok(Record::default()),
+            Err(StoreError::NotFound(NO_FILE)) => return Ok(Record::default()),
+            // The whole directory may lie outside; the recording is then no more there than this.
+            Err(StoreError::NotFound(LEADS_OUT)) => return Err(StoreError::NotFound(LEADS_OUT)),
+            // Something is there that cannot be read as a record: it could be what revokes.
+            Err(StoreError::NotFound(why)) => return Err(StoreError::Io(io::Error::other(why))),
             Err(error) => return Err(error),
         };
         let mut text = Vec::new();
         file.take(MAX_RECORD)
             .read_to_end(&mut text)
             .map_err(failure)?;
-        serde_json::from_slice(&text).map_err(StoreError::Record)
+        Record::read(&text).map_err(StoreError::Record)
     }
 
     pub(super) fn locate(&self, path: &MediaPath, record: &Record) -> Result<Stored, StoreError> {
-        let (file, version) = match self.open_file(&path.store_path()) {
-            Err(StoreError::NotFound(_)) if record.erased_at.is_some() => {
-                return Err(StoreError::Erased);
-            }
-            opened => opened?,
-        };
+        // Whatever lies there now: what was erased stays erased until its record says otherwise.
+        if record.erased_at.is_some() {
+            return Err(StoreError::Erased);
+        }
+        let (file, version) = self.open_file(&path.store_path())?;
         let sha256 = record.sha256(version);
         Ok(Stored {
             representation: Representation {
@@ -104,7 +111,10 @@ impl Local {
 
     pub(super) fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
         let record = self.record(id)?;
-        for media in FORMATS {
+        if record.erased_at.is_some() {
+            return Err(StoreError::Erased);
+        }
+        for media in MediaType::ALL {
             let path = MediaPath {
                 recording: id.clone(),
                 media,
@@ -120,9 +130,6 @@ impl Local {
                 Err(StoreError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
-        }
-        if record.erased_at.is_some() {
-            return Err(StoreError::Erased);
         }
         Err(StoreError::NotFound("no file of a known format"))
     }
@@ -205,9 +212,9 @@ fn duration(
 /// What an errno of opening says: that there is no such recording, or that we cannot tell.
 fn absent_or_failed(errno: Errno) -> StoreError {
     match errno {
-        Errno::NOENT | Errno::NOTDIR => StoreError::NotFound("no such file"),
+        Errno::NOENT | Errno::NOTDIR => StoreError::NotFound(NO_FILE),
         // RESOLVE_BENEATH: the path leaves the root.
-        Errno::XDEV => StoreError::NotFound("a link leads out of the store"),
+        Errno::XDEV => StoreError::NotFound(LEADS_OUT),
         Errno::LOOP => StoreError::NotFound("a link that is not followed"),
         Errno::NAMETOOLONG => StoreError::NotFound("longer than file names are here"),
         // A socket, or a device without a driver.

@@ -1,5 +1,6 @@
 //! The record beside a recording, `{externalId}.json`: what is known of it besides its bytes.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::Version;
@@ -28,6 +29,19 @@ pub struct FileFacts {
 }
 
 impl Record {
+    /// Reads a record's text.
+    ///
+    /// # Errors
+    /// The text is no JSON object, or a field is not what it should be.
+    pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        // serde reads a struct from an array as well. A record that is none must not pass for one
+        // that revokes nothing.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(serde_json::Error::custom("a record is a JSON object"));
+        }
+        serde_json::from_slice(text)
+    }
+
     /// The digest, while the file is still the one it was taken of.
     #[must_use]
     pub(super) fn sha256(&self, version: Version) -> Option<[u8; 32]> {

@@ -1,6 +1,20 @@
 //! The tests that need a running server, in one binary.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and shares its harness with its modules only; a table is as long as its rows are many"
+)]
+
 mod harness;
+mod layers;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(feature = "cli")]
+mod readme;
 mod wire;

@@ -136,10 +136,32 @@ fn records_revoke_and_remember() {
         recording: gone,
         media: MediaType::Wav,
     };
-    assert!(matches!(
-        fixture.store.locate(&path, &record),
-        Err(StoreError::Erased)
-    ));
+    let erased = || {
+        matches!(
+            fixture.store.locate(&path, &record),
+            Err(StoreError::Erased)
+        )
+    };
+    assert!(erased());
+    fs::write(root.join("gone.wav"), "back again").unwrap();
+    assert!(erased());
+}
+
+#[test]
+fn what_is_no_record_is_not_taken_for_an_absent_one() {
+    let fixture = fixture();
+    let root = fixture.store.path().join("a/b");
+    let id = RecordingId::new("a", "b", "file").unwrap();
+    let fails = || fixture.store.record(&id).is_err();
+    fs::create_dir(root.join("file.json")).unwrap();
+    assert!(fails());
+    fs::remove_dir(root.join("file.json")).unwrap();
+    symlink(fixture.outside.join("secret.wav"), root.join("file.json")).unwrap();
+    assert!(fails());
+    fs::remove_file(root.join("file.json")).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("file.json"), mode).unwrap();
+    assert!(fails());
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! A server of this process on a port of its own, over a store of its own.
 
+pub mod frames;
+pub mod http2;
+pub mod multipart;
 #[cfg(feature = "cli")]
 pub mod program;
 pub mod raw;
+pub mod signer;
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 use tonearm::app::{App, Resolver};
@@ -20,8 +25,18 @@ use tonearm::store::{Local, Store};
 
 use self::raw::{Client, Response};
 
+/// When every recording of [`Server::put`] was last modified, in Unix seconds.
+pub const MODIFIED: u64 = 1_700_000_000;
+/// The same as an HTTP-date.
+pub const MODIFIED_DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+
 /// App and account that every recording of [`Server::put`] lies under.
 pub const OWNER: &str = "app-101/test-account-01";
+
+#[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
+fn instant() -> Instant {
+    Instant::now()
+}
 
 pub struct Server {
     pub addr: SocketAddr,
@@ -36,6 +51,8 @@ pub struct Server {
 pub struct Setup {
     pub resolver: Resolver,
     pub settings: Settings,
+    /// The server's keys, where they are not [`keyring`].
+    pub keyring: Option<Keyring>,
 }
 
 pub fn keyring() -> Keyring {
@@ -44,14 +61,13 @@ pub fn keyring() -> Keyring {
     Keyring::new(vec![key], HashSet::new(), &Policy::default()).unwrap()
 }
 
-/// The byte at each offset of a recording made by [`Server::put`].
-pub fn byte_at(offset: usize) -> u8 {
-    // A prime, so that no two blocks of a power of two are alike.
-    u8::try_from(offset % 251).unwrap()
-}
-
+/// The bytes of a recording made by [`Server::put`]: 0 to 250, again and again. A prime, so that no
+/// two blocks of a power of two are alike.
 pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(byte_at).collect()
+    let period: Vec<u8> = (0..251).collect();
+    let mut bytes = period.repeat(length.div_ceil(251));
+    bytes.truncate(length);
+    bytes
 }
 
 impl Server {
@@ -67,7 +83,7 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let app = Arc::new(App::new(
             Store::Local(Arc::new(Local::open(root.path()).unwrap())),
-            keyring(),
+            setup.keyring.unwrap_or_else(keyring),
             Policy::default(),
             setup.resolver,
             Arc::clone(&metrics),
@@ -107,25 +123,27 @@ impl Server {
     }
 
     pub fn put_bytes(&self, name: &str, bytes: &[u8]) {
-        let path = self.file(name);
-        std::fs::write(&path, bytes).unwrap();
-        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-        std::fs::File::options()
-            .write(true)
-            .open(path)
-            .unwrap()
-            .set_modified(then)
-            .unwrap();
+        std::fs::write(self.file(name), bytes).unwrap();
+        self.date(name, UNIX_EPOCH + Duration::from_secs(MODIFIED));
     }
 
-    /// A signed target for a file of [`OWNER`], ten minutes long.
+    /// Sets a recording's modification time.
+    pub fn date(&self, name: &str, modified: SystemTime) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(self.file(name))
+            .unwrap();
+        file.set_modified(modified).unwrap();
+    }
+
+    /// A signed target for a file of [`OWNER`], an hour long: so long that max-age stands still.
     pub fn sign(&self, name: &str) -> String {
         self.sign_with(name, |claims| claims)
     }
 
     pub fn sign_with(&self, name: &str, change: impl FnOnce(Claims) -> Claims) -> String {
         let now = server::now();
-        let claims = change(Claims::until(UnixTime(now.0 + 600)));
+        let claims = change(Claims::until(UnixTime(now.0 + 3600)));
         let path = format!("/media/{OWNER}/{name}");
         let host = self.addr.to_string();
         let minted = mint(&path, &claims, &host, &keyring(), &Policy::default(), now);
@@ -145,6 +163,19 @@ impl Server {
         let mut client = self.connect();
         client.ask(method, target, fields);
         client.response(method)
+    }
+
+    /// Waits until the metrics have this line.
+    pub fn wait_for_metric(&self, line: &str) {
+        let deadline = instant() + Duration::from_secs(10);
+        while !self.metrics.exposition().lines().any(|found| found == line) {
+            assert!(
+                instant() < deadline,
+                "no {line:?} in\n{}",
+                self.metrics.exposition()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Asks the server to stop, and waits until it has.
@@ -167,4 +198,19 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether a program of the system is there. Where it is not, says so, with the command that
+/// brings it; under `TONEARM_REQUIRE_PEERS=1` the test fails instead.
+pub fn has_peer(program: &str, install: &str) -> bool {
+    let found = std::process::Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !found {
+        let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+        assert!(!required, "{program} is required and missing: {install}");
+        eprintln!("SKIPPED: {program} is missing: {install}");
+    }
+    found
 }

@@ -249,7 +249,7 @@ impl Program {
         let address = |line: &str, before: &str| line.strip_prefix(before).unwrap().parse();
         program.public = address(lines[0], "listening on http://").unwrap();
         program.admin = address(lines[1], "admin on http://").unwrap();
-        program.hint = lines[2].to_owned();
+        program.hint = lines[2].into();
         program
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A blocking connection; every read ends within ten seconds.
 pub struct Client {
@@ -34,6 +34,90 @@ impl Response {
 
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// All fields but Date, in a fixed order, for comparing two responses.
+    pub fn undated(&self) -> Vec<(String, String)> {
+        let mut fields: Vec<_> = self
+            .fields
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+            .filter(|(name, _)| name != "date")
+            .collect();
+        fields.sort();
+        fields
+    }
+
+    /// When the response was made, by its own Date.
+    pub fn date(&self) -> SystemTime {
+        let text = self.field("date");
+        let text = text.unwrap_or_else(|| panic!("no Date: {self:?}"));
+        let date = httpdate::parse_http_date(text).unwrap();
+        // RFC 9110 §5.6.7: a sender writes the one preferred form.
+        assert_eq!(httpdate::fmt_http_date(date), text, "{self:?}");
+        date
+    }
+
+    /// The reason that a refusal tells, if it tells one.
+    pub fn told(&self) -> Option<String> {
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        Some(problem.get("error")?.as_str().unwrap().to_owned())
+    }
+
+    /// What holds for every response of this server, whatever was asked.
+    pub fn check(&self, method: &str) {
+        let known = matches!(&*self.version, "HTTP/1.0" | "HTTP/1.1" | "HTTP/2.0");
+        assert!(known, "{self:?}");
+        self.date();
+        for name in ["vary", "set-cookie", "content-encoding", "location"] {
+            assert_eq!(self.field(name), None, "{self:?}");
+        }
+        assert!(
+            self.status < 300 || self.status == 304 || self.status >= 400,
+            "a redirection: {self:?}"
+        );
+        if self.is_hypers_own() {
+            assert_eq!(self.field("connection"), Some("close"), "{self:?}");
+            return;
+        }
+        for (name, value) in [
+            ("referrer-policy", "no-referrer"),
+            ("x-content-type-options", "nosniff"),
+            ("x-robots-tag", "noindex"),
+        ] {
+            assert_eq!(self.field(name), Some(value), "{name} of {self:?}");
+        }
+        if self.status >= 400 {
+            self.check_problem(method);
+        }
+    }
+
+    /// The answer to a head that hyper could not parse, which no handler ever sees.
+    fn is_hypers_own(&self) -> bool {
+        matches!(self.status, 400 | 414 | 431) && self.field("content-length") == Some("0")
+    }
+
+    fn check_problem(&self, method: &str) {
+        assert_eq!(self.field("cache-control"), Some("no-store"), "{self:?}");
+        assert_eq!(
+            self.field("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        for name in ["etag", "last-modified", "content-disposition"] {
+            assert_eq!(self.field(name), None, "{self:?}");
+        }
+        if self.status == 405 {
+            assert_eq!(self.field("allow"), Some("GET, HEAD, OPTIONS"), "{self:?}");
+        }
+        if method == "HEAD" {
+            return;
+        }
+        let text = self.text();
+        assert!(!text.contains("sig="), "repeats the query: {text}");
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(problem["status"], self.status, "{text}");
+        assert!(problem["title"].is_string(), "{text}");
     }
 }
 
@@ -88,7 +172,23 @@ impl Client {
             length.expect("a Content-Length")
         };
         response.body = self.exactly(length);
+        response.check(method);
         response
+    }
+
+    /// Reads responses until the server closes, each of them to GET and delimiting itself.
+    pub fn responses(&mut self) -> Vec<Response> {
+        let mut responses = Vec::new();
+        while !self.is_closed() {
+            responses.push(self.response("GET"));
+        }
+        responses
+    }
+
+    /// Asks and reads the answer, on this connection.
+    pub fn get(&mut self, target: &str, fields: &[&str]) -> Response {
+        self.ask("GET", target, fields);
+        self.response("GET")
     }
 
     /// Reads a response's head only.
@@ -146,7 +246,7 @@ impl Client {
     }
 
     fn more(&mut self) -> bool {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(0) => false,
             Ok(count) => {

@@ -1,0 +1,184 @@
+//! A module imports what its row allows, and layer 0 touches no world.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Every module, its layer, and the modules it may use.
+const ROWS: &[(&str, u8, &[&str])] = &[
+    ("recording", 0, &[]),
+    ("sign", 0, &["recording"]),
+    ("select", 0, &["recording"]),
+    ("respond", 0, &["recording", "select", "sign"]),
+    ("route", 0, &["recording"]),
+    ("audio", 0, &["recording"]),
+    ("store", 1, &["audio", "recording", "sign"]),
+    ("body", 1, &["respond", "select", "store"]),
+    ("metrics", 2, &[]),
+    ("reject", 2, &["respond", "route", "sign", "store"]),
+    ("server", 2, &["body", "recording"]),
+    (
+        "app",
+        2,
+        &[
+            "body",
+            "metrics",
+            "recording",
+            "reject",
+            "respond",
+            "route",
+            "select",
+            "server",
+            "sign",
+            "store",
+        ],
+    ),
+    (
+        "admin",
+        2,
+        &[
+            "app", "body", "metrics", "reject", "respond", "server", "sign", "store",
+        ],
+    ),
+    (
+        "config",
+        3,
+        &["app", "recording", "route", "server", "sign"],
+    ),
+    (
+        "cli",
+        3,
+        &[
+            "admin",
+            "app",
+            "config",
+            "metrics",
+            "recording",
+            "server",
+            "sign",
+            "store",
+        ],
+    ),
+];
+
+/// What layer 0 never names: it has no clock, no files, no sockets, no environment, no runtime.
+const WORLD: &[&str] = &[
+    "tokio",
+    "hyper",
+    "rustix",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "SystemTime",
+    "Instant",
+    "tracing",
+];
+
+/// Crates that only the shell may name.
+const SHELL_ONLY: &[&str] = &["anyhow", "clap", "toml", "toml_edit", "tracing_subscriber"];
+
+fn source_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source_files(&path, found);
+        } else if path.file_name().unwrap() != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+/// The code of every module, without comments and without its tests.
+fn modules() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    let mut modules: BTreeMap<String, String> = BTreeMap::new();
+    for file in files {
+        let below = file.strip_prefix(&root).unwrap().with_extension("");
+        let name = below.iter().next().unwrap().to_str().unwrap().to_owned();
+        if matches!(name.as_str(), "lib" | "main") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let module = modules.entry(name).or_default();
+        for line in code.lines() {
+            module.push_str(line.split("//").next().unwrap());
+            module.push('\n');
+        }
+    }
+    modules
+}
+
+/// The first names behind each `crate::`, lists included.
+fn used(code: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    code.split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| is_name(*c)).collect())
+        .collect()
+}
+
+fn names_crate(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + name.len()..].chars().next();
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(before) && !part(after)
+    })
+}
+
+#[test]
+fn every_module_has_a_row_and_keeps_to_it() {
+    let modules = modules();
+    let rows: Vec<_> = ROWS.iter().map(|(name, ..)| *name).collect();
+    for (name, code) in &modules {
+        let row = ROWS.iter().find(|(row, ..)| row == name);
+        let (_, layer, allowed) = row.unwrap_or_else(|| panic!("{name} has no row in this table"));
+        for used in used(code) {
+            assert!(
+                used == *name || allowed.contains(&used.as_str()),
+                "{name} may not use {used:?}"
+            );
+        }
+        for word in WORLD.iter().filter(|_| *layer == 0) {
+            assert!(!names_crate(code, word), "{name} is pure and names {word}");
+        }
+        for word in SHELL_ONLY.iter().filter(|_| *layer < 3) {
+            assert!(
+                !names_crate(code, word),
+                "{name} is no shell and names {word}"
+            );
+        }
+    }
+    for row in rows {
+        assert!(modules.contains_key(row), "{row} has a row and no code");
+    }
+}
+
+#[test]
+fn no_row_allows_a_higher_layer() {
+    for (name, layer, allowed) in ROWS {
+        for other in *allowed {
+            let (_, theirs, _) = ROWS.iter().find(|(row, ..)| row == other).unwrap();
+            assert!(
+                theirs <= layer,
+                "{name} in layer {layer} uses {other} in layer {theirs}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_check_can_fail() {
+    assert_eq!(
+        used("use crate::store::X; crate::app::y()"),
+        ["store", "app"]
+    );
+    assert!(names_crate("use tokio::net;", "tokio"));
+    assert!(!names_crate("use my_tokio::net; tokiox", "tokio"));
+    assert!(names_crate("SystemTime::now()", "SystemTime"));
+}

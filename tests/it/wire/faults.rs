@@ -1,0 +1,133 @@
+//! Files that change while they are sent: never padded, never spliced.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use crate::harness::raw::Client;
+use crate::harness::{Server, pattern};
+
+/// Larger than all the socket buffers between the two ends, so that most of it is read from the
+/// file after the client has read the head.
+const LARGE: usize = 64 << 20;
+
+/// A client that has read the head and a little more of a response with so many bytes.
+fn begin(server: &Server, fields: &[&str]) -> (Client, usize, Vec<u8>) {
+    let target = server.sign("call.wav");
+    let mut client = server.connect();
+    client.ask("GET", &target, fields);
+    let head = client.head();
+    let length = head.field("content-length").unwrap().parse().unwrap();
+    let begun = client.exactly(100_000);
+    (client, length, begun)
+}
+
+fn large() -> Server {
+    let server = Server::start();
+    server.put("call.wav", LARGE);
+    server
+}
+
+fn open(server: &Server) -> File {
+    let mut options = File::options();
+    options.write(true);
+    options.open(server.file("call.wav")).unwrap()
+}
+
+/// Checks that what comes until the connection ends is the beginning of `whole`, and not all.
+fn check_cut(server: &Server, mut client: Client, mut begun: Vec<u8>, whole: &[u8]) {
+    begun.extend(client.rest());
+    assert!(begun.len() < whole.len(), "nothing is missing");
+    assert!(
+        whole.starts_with(&begun),
+        "other bytes among the first {}",
+        begun.len()
+    );
+    server.wait_for_metric("tonearm_bodies_total{outcome=\"failed\"} 1");
+}
+
+#[test]
+fn a_file_replaced_by_rename_is_sent_whole() {
+    let server = large();
+    let (mut client, length, begun) = begin(&server, &[]);
+    let new = server.file("call.wav.new");
+    std::fs::write(&new, vec![b'x'; LARGE]).unwrap();
+    std::fs::rename(new, server.file("call.wav")).unwrap();
+    let rest = client.exactly(length - begun.len());
+    assert!([begun, rest].concat() == pattern(LARGE), "two versions");
+    // The next request gets the new one, with a validator of its own.
+    let target = server.sign("call.wav");
+    let next = client.get(&target, &["Range: bytes=5-9"]);
+    assert_eq!((next.status, next.text()), (206, "xxxxx".into()));
+}
+
+#[test]
+fn a_range_of_the_old_file_is_not_joined_with_the_new() {
+    let server = Server::start();
+    server.put("call.wav", 1000);
+    let target = server.sign("call.wav");
+    let first = server.get(&target, &["Range: bytes=0-499"]);
+    let if_range = format!("If-Range: {}", first.field("etag").unwrap());
+    std::fs::write(server.file("call.wav.new"), vec![b'x'; 1000]).unwrap();
+    std::fs::rename(server.file("call.wav.new"), server.file("call.wav")).unwrap();
+    let second = server.get(&target, &["Range: bytes=500-", &if_range]);
+    assert_eq!((second.status, second.body), (200, vec![b'x'; 1000]));
+}
+
+#[test]
+fn a_removed_file_is_sent_whole() {
+    let server = large();
+    let (mut client, length, begun) = begin(&server, &[]);
+    std::fs::remove_file(server.file("call.wav")).unwrap();
+    let rest = client.exactly(length - begun.len());
+    assert!([begun, rest].concat() == pattern(LARGE), "other bytes");
+    let target = server.sign("call.wav");
+    assert_eq!(client.get(&target, &[]).status, 404);
+}
+
+#[test]
+fn a_truncated_file_ends_the_connection() {
+    for left in [0, 1_000_000, LARGE - 1] {
+        let server = large();
+        let (client, _, begun) = begin(&server, &[]);
+        open(&server).set_len(u64::try_from(left).unwrap()).unwrap();
+        check_cut(&server, client, begun, &pattern(LARGE));
+    }
+}
+
+#[test]
+fn a_file_rewritten_in_place_ends_the_connection() {
+    let server = large();
+    let (client, _, begun) = begin(&server, &[]);
+    let other = vec![b'x'; 1 << 20];
+    let file = open(&server);
+    for at in 0..u64::try_from(LARGE >> 20).unwrap() {
+        file.write_all_at(&other, at << 20).unwrap();
+    }
+    check_cut(&server, client, begun, &pattern(LARGE));
+}
+
+#[test]
+fn a_truncated_file_ends_a_multipart_too() {
+    let server = large();
+    let ranges = "Range: bytes=0-29999999,40000000-59999999";
+    let whole = server.get(&server.sign("call.wav"), &[ranges]);
+    assert_eq!(whole.status, 206);
+    let (client, length, begun) = begin(&server, &[ranges]);
+    assert_eq!(length, whole.body.len());
+    open(&server).set_len(20_000_000).unwrap();
+    check_cut(&server, client, begun, &whole.body);
+}
+
+#[test]
+fn others_are_served_after_a_failed_body() {
+    let server = large();
+    server.put("other.wav", 1000);
+    let (client, _, begun) = begin(&server, &[]);
+    open(&server).set_len(0).unwrap();
+    check_cut(&server, client, begun, &pattern(LARGE));
+    let other = server.get(&server.sign("other.wav"), &[]);
+    assert_eq!((other.status, other.body), (200, pattern(1000)));
+    // And so is what is left of the file.
+    let now_empty = server.get(&server.sign("call.wav"), &[]);
+    assert_eq!((now_empty.status, now_empty.body.len()), (200, 0));
+}
