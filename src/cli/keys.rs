@@ -50,7 +50,8 @@ pub(super) struct Revoke {
     #[arg(value_name = "KID", group = "what")]
     kid: Option<String>,
     /// The token id of the URL to end; `tonearm explain` shows it
-    #[arg(long, value_name = "ID", group = "what")]
+    // One id in 64 begins with a hyphen.
+    #[arg(long, value_name = "ID", group = "what", allow_hyphen_values = true)]
     url_id: Option<TokenId>,
     #[command(flatten)]
     change: ChangeFlags,
