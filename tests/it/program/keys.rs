@@ -218,16 +218,15 @@ fn init_list_rotate_revoke() {
         );
         assert!(ran.err.contains(says), "{args:?}: {ran:?}");
     }
-    place.run(&["keys", "revoke", second, "--dry-run"]).ok();
-    place
-        .run(&[
-            "keys",
-            "revoke",
-            "--dry-run",
-            "--url-id",
-            "AAECAwQFBgcICQoL",
-        ])
-        .ok();
+    for dry in [
+        &["rotate", "--after", "0s"][..],
+        &["revoke", second],
+        &["revoke", "--url-id", "AAECAwQFBgcICQoL"],
+        &["revoke", "--url-id", "-AECAwQFBgcICQoL"],
+    ] {
+        let said = place.run(&[&["keys"], dry, &["--dry-run"]].concat()).ok();
+        assert!(said.starts_with("would do: "), "{dry:?}: {said}");
+    }
     assert_eq!(place.read("keyring.toml"), ring);
     place.run(&["keys", "revoke", second]).ok();
     assert_eq!(states(&place), [(first.clone(), "signs".to_owned())]);
