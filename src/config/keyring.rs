@@ -326,6 +326,7 @@ pub struct Change {
     path: PathBuf,
     policy: Policy,
     now: UnixTime,
+    before: Zeroizing<String>,
     document: DocumentMut,
     ring: Keyring,
 }
@@ -345,6 +346,7 @@ impl Change {
             path: path.to_owned(),
             policy: *policy,
             now,
+            before: text,
             document,
             ring,
         })
@@ -369,11 +371,18 @@ impl Change {
             "new key {kid} verifies at once and signs from {}",
             date(from)
         )];
+        // A key of an earlier rotation that is still to come takes over from this one in its turn.
+        let leaves = |key: &&Key| {
+            let window = key.window();
+            *key.audience() == Audience::Origin
+                && window.mint_until.is_none()
+                && window.mint_from.is_none_or(|begins| begins < from)
+        };
         let leaving: Vec<String> = self
             .ring
             .keys()
             .iter()
-            .filter(|key| *key.audience() == Audience::Origin && key.window().mint_until.is_none())
+            .filter(leaves)
             .map(|key| key.kid().to_owned())
             .collect();
         for old in leaving {
@@ -443,7 +452,7 @@ impl Change {
     pub fn commit(self) -> Result<(), FileError> {
         let text = Zeroizing::new(self.document.to_string());
         parse(&self.path, &text, &self.policy)?;
-        replace(&self.path, text.as_bytes())
+        replace(&self.path, &self.before, text.as_bytes())
     }
 
     fn keys(&mut self) -> Option<&mut ArrayOfTables> {
@@ -458,8 +467,10 @@ impl Change {
 }
 
 /// Writes beside the file, and renames: a reader sees the old file or the new one. Owner and mode
-/// stay as they were, so that a server can still read what an administrator has changed.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+/// stay as they were, so that a server can still read what an administrator has changed. Whoever
+/// has the file beside has the right to change; it is of use only where the change began from the
+/// file as it still is.
+fn replace(path: &Path, before: &str, bytes: &[u8]) -> Result<(), FileError> {
     let io_error = |path: &Path, source| FileError::Io {
         path: path.to_owned(),
         source,
@@ -475,11 +486,18 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .mode(old.mode() & 0o777)
         .open(&beside)
         .map_err(|error| io_error(&beside, error))?;
+    if *read(path)? != *before {
+        let _ = std::fs::remove_file(&beside);
+        let problem = format!("{} was changed meanwhile; run this again", path.display());
+        return Err(FileError::Change(problem));
+    }
     let mut write = || {
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
+        // The umask has had its say at opening.
+        file.set_permissions(old.permissions())?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
