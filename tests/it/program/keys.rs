@@ -1,11 +1,12 @@
 //! The keyring's life, in its file and in a running server.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::program::{Place, Program};
+use crate::harness::program::{Place, Program, TONEARM};
 use crate::harness::{OWNER, pattern};
 
 const FAILED: &str = "tonearm_keyring_reloads_total{outcome=\"failed\"}";
@@ -278,4 +279,54 @@ fn every_url_of_a_recording_ends_with_its_generation() {
     assert_eq!(program.get(&second, &[]).status, 403);
     let explained = place.run(&["explain", &second, "--generation", "4"]);
     assert!(explained.out.contains("revoked"), "{explained:?}");
+}
+
+/// What `keys revoke` advises has to work while an earlier rotation is still to come.
+#[test]
+fn a_rotation_overtakes_one_that_is_to_come() {
+    let place = Place::new();
+    place.run(&["keys", "init"]).ok();
+    let (first, _) = states(&place).remove(0);
+    place.run(&["keys", "rotate", "--after", "1h"]).ok();
+    let refused = place.run(&["keys", "revoke", &first]);
+    assert!(
+        refused.err.contains("keys rotate --after 0s"),
+        "{refused:?}"
+    );
+    for (after, signing) in [("0s", 2), ("0s", 2), ("1h", 2), ("1h", 2)] {
+        place.run(&["keys", "rotate", "--after", after]).ok();
+        let signs = |(_, state): &(String, String)| state == "signs";
+        let at = states(&place).iter().position(signs);
+        assert!(at >= Some(signing), "{after}: {:?}", states(&place));
+    }
+    place.run(&["keys", "revoke", &first]).ok();
+}
+
+#[test]
+fn changes_at_once_lose_no_key() {
+    let place = Place::new();
+    place.run(&["keys", "init"]).ok();
+    let ran: Vec<_> = std::thread::scope(|scope| {
+        let rotate = || place.run(&["keys", "rotate", "--after", "1h"]);
+        let rotations: Vec<_> = (0..12).map(|_| scope.spawn(rotate)).collect();
+        let ended = rotations.into_iter().map(|one| one.join().unwrap());
+        ended.collect()
+    });
+    let done = ran.iter().filter(|ran| ran.code == Some(0)).count();
+    assert!(done >= 1, "{ran:?}");
+    assert_eq!(states(&place).len(), 1 + done, "{ran:?}");
+    assert!(!place.path("keyring.toml.new").exists());
+}
+
+#[test]
+fn a_change_keeps_the_files_mode_under_any_umask() {
+    let place = Place::new();
+    place.run(&["keys", "init"]).ok();
+    place.write("keyring.toml", place.read("keyring.toml"), 0o640);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "umask 077; exec \"$0\" keys rotate", TONEARM]);
+    let status = command.env_clear().current_dir(place.path(".")).status();
+    assert!(status.unwrap().success());
+    let metadata = place.path("keyring.toml").metadata().unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
 }
