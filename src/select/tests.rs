@@ -284,6 +284,17 @@ fn preconditions() {
 }
 
 #[test]
+fn a_tag_of_other_bytes_does_not_hide_the_next() {
+    let list = HeaderValue::from_bytes(b"\"caf\xe9\", \"a-b\"").unwrap();
+    let ask = |name| {
+        let fields = HeaderMap::from_iter([(name, list.clone())]);
+        select(&Method::GET, &fields, &representation(10), NOW)
+    };
+    assert_eq!(ask(header::IF_MATCH), Selection::Full);
+    assert_eq!(ask(header::IF_NONE_MATCH), Selection::NotModified);
+}
+
+#[test]
 fn if_range_by_a_date_of_this_very_second_is_weak() {
     let fields = [
         ("range", "bytes=0-1"),
