@@ -430,6 +430,16 @@ fn logs_and_texts_never_hold_a_mac() {
     assert!(!format!("{:?}", ring()).contains("tonearm-test-key"));
 }
 
+#[test]
+fn an_escaped_target_in_a_path_is_redacted() {
+    for equals in ["=", "%3D", "%3d", "%253D", "%25253d"] {
+        let path = format!("/media/a/b/c.wav%3Fsig{equals}1.k26a.1767229200.MAC");
+        let redacted = format!("/media/a/b/c.wav%3Fsig{equals}[redacted]");
+        assert_eq!(redact(&path), redacted);
+    }
+    assert_eq!(redact("/signal/%sig%3E"), "/signal/%sig%3E");
+}
+
 fn claims() -> impl Strategy<Value = Claims> {
     let disposition = prop_oneof![
         Just(Disposition::Inline),
