@@ -159,6 +159,12 @@ fn ranges() {
 }
 
 #[test]
+fn a_sum_past_u64_is_above_any_length() {
+    let selection = ask(&[("range", "bytes=0-,-1")], u64::MAX);
+    assert_eq!(selection, Selection::Full);
+}
+
+#[test]
 fn ranges_of_other_methods_and_repeated_fields_are_ignored() {
     let range = [("range", "bytes=0-1")];
     let head = ask_with(&Method::HEAD, &range, &representation(9), NOW);
