@@ -5,6 +5,7 @@
 //! The table of allocations at the end is always whole. It comes from one run of each step; the
 //! counting allocator is there while the steps are timed, and adds a little to each allocation.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
 use std::collections::HashSet;
 use std::hint::black_box;

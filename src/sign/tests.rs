@@ -264,6 +264,14 @@ fn a_key_has_windows_and_an_audience() {
     assert_eq!(at(NOW.plus(43_499)), Err(Refusal::Expired));
     assert_eq!(at(NOW.plus(43_500)), Err(Refusal::KeyRetired));
 
+    let ending = Window {
+        verify_until: Some(NOW.plus(43_500)),
+        ..Window::default()
+    };
+    let alone = ring_of(vec![key("ending", ending, Audience::Origin)]);
+    assert!(alone.minting(UnixTime(NOW.0 - 1)).is_some());
+    assert!(alone.minting(NOW).is_none(), "its URLs would outlive it");
+
     let mac = ring.keys()[2].sign("*", "/a", "1.edge.1767229200");
     let for_edge = format!("/a?sig=1.edge.1767229200.{}", token::encode_mac(&mac));
     let verdict = verify(get("h", &for_edge), &ring, &policy, NOW);
