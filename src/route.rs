@@ -1,6 +1,7 @@
 //! Method and target to a route. Decides what is asked for, never whether it may be had.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
@@ -115,6 +116,9 @@ pub enum TemplateError {
     /// No hole, or more than one.
     #[error("a resolver path has %s once, where HubSpot puts the externalId")]
     Holes,
+    /// The hole is in a parameter's name, or a parameter stands twice.
+    #[error("a resolver path has %s in its path or in a value, and names no parameter twice")]
+    Parameters,
     /// A byte that no request target has.
     #[error("a resolver path is visible ASCII without \"#\"")]
     Charset,
@@ -191,6 +195,11 @@ impl FromStr for Template {
             return Err(TemplateError::Media);
         }
         let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut names = HashSet::new();
+        // A name is looked up, and the first of that name found: neither could be answered.
+        if parameters(query).any(|(name, _)| name.contains(Self::HOLE) || !names.insert(name)) {
+            return Err(TemplateError::Parameters);
+        }
         Ok(Self {
             text: text.to_owned(),
             path: Pattern::new(path),
@@ -346,6 +355,20 @@ mod tests {
             ),
         ] {
             assert_eq!(asks(template, &target), expect, "{template} {target}");
+        }
+    }
+
+    #[test]
+    fn templates_whose_parameters_could_never_be_told_apart() {
+        for text in [
+            "/r?%s",
+            "/r?a%s=1",
+            "/r?a=1&a=%s",
+            "/r?a=%s&a=1",
+            "/r?a=%s?a",
+        ] {
+            let error = Err(TemplateError::Parameters);
+            assert_eq!(text.parse::<Template>(), error, "{text}");
         }
     }
 

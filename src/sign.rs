@@ -300,10 +300,11 @@ impl TokenTrace {
     }
 }
 
-/// Replaces the value of every `sig` parameter in a text that could hold a target.
+/// Replaces the value of every `sig` parameter in a text that could hold a target. A target that
+/// was escaped on its way here, once or more, still holds a MAC.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    const NAME: &str = "sig=";
+    const NAME: &str = "sig";
     if !text.contains(NAME) {
         return Cow::Borrowed(text);
     }
@@ -312,14 +313,27 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find(NAME) {
         let (head, tail) = rest.split_at(at + NAME.len());
         out.push_str(head);
-        let end = tail
-            .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.~%+/=".contains(c)))
-            .unwrap_or(tail.len());
-        out.push_str("[redacted]");
-        rest = &tail[end..];
+        rest = tail;
+        if let Some(value) = after_equals(tail) {
+            out.push_str(&tail[..tail.len() - value.len()]);
+            out.push_str("[redacted]");
+            rest = value
+                .trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-_.~%+/=".contains(c));
+        }
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// What follows `=`, `%3D`, `%253D` and so on.
+fn after_equals(text: &str) -> Option<&str> {
+    if let Some(value) = text.strip_prefix('=') {
+        return Some(value);
+    }
+    let escaped = text.strip_prefix('%')?.trim_start_matches("25");
+    escaped
+        .strip_prefix("3D")
+        .or_else(|| escaped.strip_prefix("3d"))
 }
 
 /// First 8 hex digits of SHA-256 of `bytes`.

@@ -85,8 +85,10 @@ fn any_tag(
     fields
         .get_all(name)
         .iter()
-        .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
-        .any(|value| value.trim_matches(OWS) == "*" || tags(value).any(|tag| matches(&tag)))
+        // §8.8.3: a tag may hold any byte past ASCII. None of ours does, so what stands for such a
+        // byte makes no difference.
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .any(|value| value.trim_matches(OWS) == "*" || tags(&value).any(|tag| matches(&tag)))
 }
 
 const OWS: [char; 2] = [' ', '\t'];

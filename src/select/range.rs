@@ -180,10 +180,8 @@ pub(super) fn resolve(set: &[Spec], length: u64) -> Selection {
     }
     // §14.2, §17.15: sets that ask for more than there is are an attack or a mistake, and 200 is
     // the cheaper answer.
-    let sum = ranges
-        .iter()
-        .fold(0_u64, |sum, range| sum.saturating_add(range.len()));
-    if sum > length {
+    let sum: u128 = ranges.iter().map(|range| u128::from(range.len())).sum();
+    if sum > u128::from(length) {
         return Selection::Full;
     }
     Selection::Partial(SelectedRanges::coalesce(ranges))

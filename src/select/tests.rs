@@ -160,6 +160,12 @@ fn ranges() {
 }
 
 #[test]
+fn a_sum_past_u64_is_above_any_length() {
+    let selection = ask(&[("range", "bytes=0-,-1")], u64::MAX);
+    assert_eq!(selection, Selection::Full);
+}
+
+#[test]
 fn ranges_of_other_methods_and_repeated_fields_are_ignored() {
     let range = [("range", "bytes=0-1")];
     let head = ask_with(&Method::HEAD, &range, &representation(9), NOW);
@@ -283,6 +289,17 @@ fn preconditions() {
         };
         assert_eq!(show(&head), of_head, "HEAD {fields:?}");
     }
+}
+
+#[test]
+fn a_tag_of_other_bytes_does_not_hide_the_next() {
+    let list = HeaderValue::from_bytes(b"\"caf\xe9\", \"a-b\"").unwrap();
+    let ask = |name| {
+        let fields = HeaderMap::from_iter([(name, list.clone())]);
+        select(&Method::GET, &fields, &representation(10), NOW)
+    };
+    assert_eq!(ask(header::IF_MATCH), Selection::Full);
+    assert_eq!(ask(header::IF_NONE_MATCH), Selection::NotModified);
 }
 
 #[test]

@@ -208,15 +208,26 @@ pub enum KeyringError {
 }
 
 impl Keyring {
-    /// Makes a ring, and checks that no key leaves before the URLs it signed under `policy`.
+    /// Makes a ring, and sees to it that no key leaves before the URLs it signed under `policy`:
+    /// one that only says when it verifies no more stops signing early enough.
     ///
     /// # Errors
     /// [`KeyringError`].
     pub fn new(
-        keys: Vec<Key>,
+        mut keys: Vec<Key>,
         revoked: HashSet<TokenId>,
         policy: &Policy,
     ) -> Result<Self, KeyringError> {
+        let lives = policy.max_ttl + policy.bucket;
+        for Window {
+            mint_until,
+            verify_until,
+            ..
+        } in keys.iter_mut().map(|key| &mut key.window)
+        {
+            let last = verify_until.map(|until| UnixTime(until.0.saturating_sub(lives)));
+            *mint_until = mint_until.or(last);
+        }
         if keys.is_empty() {
             return Err(KeyringError::Empty);
         }
@@ -225,7 +236,6 @@ impl Keyring {
             if !kids.insert(key.kid()) {
                 return Err(KeyringError::DuplicateKid(key.kid().to_owned()));
             }
-            let lives = policy.max_ttl + policy.bucket;
             if let (Some(mint), Some(verify)) = (key.window.mint_until, key.window.verify_until)
                 && verify < mint.plus(lives)
             {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::key::Keyring;
 use super::path::{PathError, check_path};
-use super::token::{Claims, Disposition, MalformedName, check_name, encode_mac};
+use super::token::{Claims, Disposition, MalformedName, check_name, encode_mac, numbers_fit};
 use super::{MAX_TARGET, effective_host};
 use crate::recording::UnixTime;
 
@@ -95,6 +95,9 @@ pub enum MintError {
     /// The file name cannot stand in a token.
     #[error(transparent)]
     Name(#[from] MalformedName),
+    /// A number has more digits than a token has room for, or fewer.
+    #[error("an expiry has 10 digits, a not-before at most 10, a generation at most 9")]
+    Digits,
     /// `p` does not end behind a `/` of the path.
     #[error("a prefix grant must end behind a \"/\" of the path")]
     Prefix,
@@ -126,6 +129,9 @@ pub fn mint(
             now,
             most,
         });
+    }
+    if !numbers_fit(claims) {
+        return Err(MintError::Digits);
     }
     let signed_path = match claims.prefix {
         None => path,

@@ -264,6 +264,14 @@ fn a_key_has_windows_and_an_audience() {
     assert_eq!(at(NOW.plus(43_499)), Err(Refusal::Expired));
     assert_eq!(at(NOW.plus(43_500)), Err(Refusal::KeyRetired));
 
+    let ending = Window {
+        verify_until: Some(NOW.plus(43_500)),
+        ..Window::default()
+    };
+    let alone = ring_of(vec![key("ending", ending, Audience::Origin)]);
+    assert!(alone.minting(UnixTime(NOW.0 - 1)).is_some());
+    assert!(alone.minting(NOW).is_none(), "its URLs would outlive it");
+
     let mac = ring.keys()[2].sign("*", "/a", "1.edge.1767229200");
     let for_edge = format!("/a?sig=1.edge.1767229200.{}", token::encode_mac(&mac));
     let verdict = verify(get("h", &for_edge), &ring, &policy, NOW);
@@ -384,6 +392,30 @@ fn what_would_not_verify_is_not_minted() {
 }
 
 #[test]
+fn numbers_past_the_grammars_digits_are_not_minted() {
+    let at = |now: u64, change: fn(&mut Claims)| {
+        let mut claims = Claims::until(UnixTime(now + 60));
+        change(&mut claims);
+        let now = UnixTime(now);
+        mint("/a", &claims, "h", &ring(), &Policy::default(), now)
+            .map(|minted| verify(get("h", &minted.target), &ring(), &Policy::default(), now))
+    };
+    let now = NOW.0;
+    let most = at(now, |claims| claims.generation = Some(999_999_999));
+    assert!(matches!(most, Ok(Ok(_))));
+    for over in [
+        at(now, |claims| claims.generation = Some(1_000_000_000)),
+        at(now, |claims| {
+            claims.not_before = Some(UnixTime(10_000_000_000));
+        }),
+        at(999_999_000, |_| {}),
+        at(9_999_999_990, |_| {}),
+    ] {
+        assert_eq!(over, Err(MintError::Digits));
+    }
+}
+
+#[test]
 fn logs_and_texts_never_hold_a_mac() {
     let target = signed("1.k26a.1767229200.da-Q2FsbA.jAAECAwQFBgcICQoL");
     let (_, query) = target.split_once('?').unwrap();
@@ -404,6 +436,16 @@ fn logs_and_texts_never_hold_a_mac() {
     );
     assert_eq!(redact("nothing"), "nothing");
     assert!(!format!("{:?}", ring()).contains("tonearm-test-key"));
+}
+
+#[test]
+fn an_escaped_target_in_a_path_is_redacted() {
+    for equals in ["=", "%3D", "%3d", "%253D", "%25253d"] {
+        let path = format!("/media/a/b/c.wav%3Fsig{equals}1.k26a.1767229200.MAC");
+        let redacted = format!("/media/a/b/c.wav%3Fsig{equals}[redacted]");
+        assert_eq!(redact(&path), redacted);
+    }
+    assert_eq!(redact("/signal/%sig%3E"), "/signal/%sig%3E");
 }
 
 fn claims() -> impl Strategy<Value = Claims> {

@@ -174,6 +174,16 @@ pub(super) fn check_name(name: &str) -> Result<(), MalformedName> {
     }
 }
 
+/// Whether the claims' numbers have the digits that the grammar wants.
+pub(super) fn numbers_fit(claims: &Claims) -> bool {
+    let ten_digits = 10_000_000_000;
+    (1_000_000_000..ten_digits).contains(&claims.exp.0)
+        && claims.not_before.is_none_or(|start| start.0 < ten_digits)
+        && claims
+            .generation
+            .is_none_or(|number| number < 1_000_000_000)
+}
+
 fn disposition(value: &str) -> Result<Disposition, Refusal> {
     match value {
         "i" => Ok(Disposition::Inline),

@@ -4,6 +4,7 @@
     clippy::allow_attributes,
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::format_collect,
     clippy::panic,
     clippy::too_many_lines,
     clippy::unwrap_used,

@@ -279,15 +279,15 @@ fn a_malformed_request_opens_nothing() {
             ],
         ),
     ];
-    let mut served = Vec::new();
+    let mut opened = Vec::new();
     for (what, fields) in rows {
         if let Ending::Answered(body) = frames::ask(server.addr, fields)
             && !String::from_utf8_lossy(&body).contains("\"status\":4")
         {
-            served.push(what);
+            opened.push(what);
         }
     }
     // The parser below the server drops a fragment without a trace. What is left is a target
     // whose MAC holds, so that it opens what it would have opened without one.
-    assert_eq!(served, ["a fragment"]);
+    assert_eq!(opened, ["a fragment"]);
 }

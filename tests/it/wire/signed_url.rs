@@ -193,7 +193,7 @@ fn step_3_exactly_one_well_formed_token() {
         format!("sig={sig}?a=b"),
         format!("sig={sig}="),
         format!("sig=%31{}", &sig[1..]),
-        format!("sig={}", mac),
+        format!("sig={mac}"),
         // The MAC's text has one spelling.
         format!("sig={sig}A"),
         format!("sig={}", &sig[..sig.len() - 1]),
