@@ -200,17 +200,26 @@ impl Drop for Server {
     }
 }
 
-/// Whether a program of the system is there. Where it is not, says so, with the command that
-/// brings it; under `TONEARM_REQUIRE_PEERS=1` the test fails instead.
+/// Whether a program of the system is there, or [`skips`] aloud.
+#[cfg(feature = "cli")]
 pub fn has_peer(program: &str, install: &str) -> bool {
     let found = std::process::Command::new(program)
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success());
-    if !found {
-        let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-        assert!(!required, "{program} is required and missing: {install}");
-        eprintln!("SKIPPED: {program} is missing: {install}");
-    }
-    found
+    found || skips(program, install)
+}
+
+/// Says what a test has to go without, and the command that brings it. Under
+/// `TONEARM_REQUIRE_PEERS=1` the test fails instead.
+#[cfg(feature = "cli")]
+pub fn skips(missing: &str, install: &str) -> bool {
+    use std::io::Write as _;
+
+    let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+    assert!(!required, "{missing} is required and missing: {install}");
+    // Not by eprintln!, whose output is shown of failed tests only.
+    let line = format!("SKIPPED: {missing} is missing: {install}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    false
 }

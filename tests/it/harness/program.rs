@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::Permissions;
-use std::io::{self, Read, Write as _};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::OWNER;
 use super::raw::{Client, Response};
+use super::{OWNER, has_peer};
 
 pub const TONEARM: &str = env!("CARGO_BIN_EXE_tonearm");
 
@@ -42,27 +42,8 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     panic!("not within {PATIENCE:?}: {what}");
 }
 
-/// Whether a program the tests need is there. Where it is not, says how to get it, and lets the
-/// test pass unless `TONEARM_REQUIRE_PEERS=1`.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests are told by the environment what has to be there"
-)]
-pub fn has_peer(there: bool, missing: &str, install: &str) -> bool {
-    if there {
-        return true;
-    }
-    let required = std::env::var("TONEARM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-    assert!(!required, "{missing} is missing; install it: {install}");
-    // Not by eprintln!, whose output is shown of failed tests only.
-    let line = format!("SKIPPED: {missing} is missing; install it: {install}\n");
-    io::stderr().write_all(line.as_bytes()).unwrap();
-    false
-}
-
 pub fn has_curl() -> bool {
-    let there = Command::new("curl").arg("--version").output().is_ok();
-    has_peer(there, "curl", "apt-get install curl")
+    has_peer("curl", "apt-get install curl")
 }
 
 /// How a command ended.
@@ -242,9 +223,8 @@ impl Program {
             log: Heard::listen(child.stderr.take().unwrap()),
             child,
         };
-        let Ok(said) = said.wait(|text| text.lines().count() >= 3) else {
-            panic!("it does not start: {said}\n{program:?}", said = said.text());
-        };
+        let said = said.wait(|text| text.lines().count() >= 3);
+        let said = said.unwrap_or_else(|said| panic!("it does not start: {said}\n{program:?}"));
         let lines: Vec<_> = said.lines().collect();
         let address = |line: &str, before: &str| line.strip_prefix(before).unwrap().parse();
         program.public = address(lines[0], "listening on http://").unwrap();

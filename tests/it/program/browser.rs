@@ -6,34 +6,22 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::OWNER;
-use crate::harness::program::{Place, Program, Ran, has_peer};
+use crate::harness::program::{Place, Program, Ran};
+use crate::harness::{OWNER, has_peer, skips};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the browser test's own variable, which play.mjs reads too"
-)]
-fn chromium() -> PathBuf {
-    let named = std::env::var_os("CHROMIUM").filter(|name| !name.is_empty());
-    named.map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from)
-}
-
 fn has_browser() -> bool {
-    let node = Command::new("node").arg("--version").output().is_ok();
+    let named = std::env::var_os("CHROMIUM").filter(|name| !name.is_empty());
+    let chromium = named.map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
     let driver = Path::new(ROOT).join("tests/browser/node_modules/playwright-core");
-    has_peer(node, "node", "apt-get install nodejs npm")
-        && has_peer(
-            chromium().exists(),
-            "a Chromium",
-            "apt-get install chromium, or name one: CHROMIUM=/path",
-        )
-        && has_peer(
-            driver.exists(),
-            "the browser's driver",
-            "npm ci --prefix tests/browser --ignore-scripts",
-        )
+    has_peer("node", "apt-get install nodejs npm")
+        && (chromium.exists() || skips("Chromium", "apt-get install chromium, or set CHROMIUM"))
+        && (driver.exists()
+            || skips(
+                "playwright-core",
+                "npm ci --prefix tests/browser --ignore-scripts",
+            ))
 }
 
 /// Plays a recording, and gives the player's report.
