@@ -236,6 +236,7 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         client.ask("GET", program.target(&url), &[]);
         assert_eq!(client.response("GET").body, pattern(1000));
     }
+    drop(client);
     program.signal(Signal::HUP);
     let reloads = "tonearm_keyring_reloads_total{outcome=\"ok\"}";
     poll("a reload", || (program.metric(reloads) == 1).then_some(()));

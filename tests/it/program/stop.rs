@@ -43,6 +43,8 @@ fn a_stop_lets_running_responses_finish_and_takes_no_more() {
         program.signal(signal);
         assert!(idle.is_closed());
         assert!(silent.is_closed());
+        // The server waits a while for its clients to close too.
+        drop((idle, silent));
         let error = poll("connections are refused", || {
             TcpStream::connect(program.public).err()
         });
@@ -55,6 +57,7 @@ fn a_stop_lets_running_responses_finish_and_takes_no_more() {
 
         assert!(client.exactly(BIG) == big(), "{signal:?}: other bytes");
         assert!(client.is_closed());
+        drop(client);
         assert_eq!(program.wait(), 0, "{program:?}");
         let log = program.log();
         assert!(log.contains("stopped") && !log.contains("cut"), "{log}");
