@@ -63,6 +63,7 @@ impl Serve {
     pub(super) fn run(values: &Values) -> Outcome {
         let config = values.config()?;
         begin_log(&config);
+        raise_descriptor_limit();
         let store = open_store(&config.storage)?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
@@ -103,6 +104,21 @@ fn begin_log(config: &Config) {
     match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// Allows as many descriptors as this process may have: a listener costs one, and a response one
+/// more. Shells and service managers start with few.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
 }
 

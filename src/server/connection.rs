@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Protocol, Seen, Wire};
+use super::wire::{Protocol, Seen, Wire, linger};
 use super::{Arrival, Handler, Settings, instant, now};
 use crate::body::Body;
 
@@ -133,26 +133,32 @@ async fn http2<H: Handler>(
     handler: Arc<H>,
     shutdown: CancellationToken,
 ) {
+    // Clients acknowledge until the last byte: closing over that would reset the connection.
+    let spare = wire.spare();
     let service = PerConnection {
         handler,
         peer,
         seen: Arc::default(),
     };
-    let mut connection = pin!(
+    let mut connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_FIELD_LIST)
-            .serve_connection(TokioIo::new(wire), service)
+            .serve_connection(TokioIo::new(wire), service),
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.as_mut().await
         }
     };
+    drop(connection);
     if let Err(error) = result {
         tracing::debug!(%peer, reason = %error, "a connection was cut");
+    }
+    if let Ok(stream) = spare.and_then(TcpStream::from_std) {
+        linger(stream).await;
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,22 +82,15 @@ impl Wire {
     }
 
     /// Closes the sending side, and reads on for a while if the client has not closed its own.
-    pub(super) async fn linger(mut self) {
-        if self.ended || self.stream.shutdown().await.is_err() {
-            return;
+    pub(super) async fn linger(self) {
+        if !self.ended {
+            linger(self.stream).await;
         }
-        let drain = async {
-            let mut sink = [0; 4096];
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                match self.stream.read(&mut sink).await {
-                    Ok(count) if count > 0 => left = left.saturating_sub(count),
-                    _ => break,
-                }
-            }
-        };
-        // However it ends, the stream is dropped next.
-        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+
+    /// The socket once more, to linger on for one who keeps the first to itself.
+    pub(super) fn spare(&self) -> io::Result<std::net::TcpStream> {
+        Ok(self.stream.as_fd().try_clone_to_owned()?.into())
     }
 
     /// Closes both sides at once.
@@ -106,6 +100,25 @@ impl Wire {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// Closes the sending side, and reads on for a while.
+pub(super) async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let drain = async {
+        let mut sink = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut sink).await {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                _ => break,
+            }
+        }
+    };
+    // However it ends, the stream is dropped next.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 impl AsyncRead for Wire {

@@ -59,7 +59,13 @@ impl Local {
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        rustix::fs::fstat(&self.root).map_err(|errno| failure(errno.into()))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.root, ".", flags, Mode::empty())
+            .and_then(rustix::fs::fstat)
+            .map_err(|errno| failure(errno.into()))?;
+        if root.st_nlink == 0 {
+            return Err(failure(io::ErrorKind::NotFound.into()));
+        }
         Ok(())
     }
 

@@ -228,6 +228,17 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
 }
 
 #[test]
+fn a_root_that_was_removed_is_noticed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path().join("store");
+    fs::create_dir(&root).unwrap();
+    let store = Local::open(&root).unwrap();
+    assert!(store.check().is_ok());
+    fs::remove_dir(&root).unwrap();
+    assert!(matches!(store.check(), Err(StoreError::Io(_))));
+}
+
+#[test]
 fn the_example_is_a_recording() {
     let fixture = fixture();
     let example = fixture.store.example().unwrap();
