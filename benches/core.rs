@@ -14,7 +14,7 @@ use alloc_tracker::{Allocator, Session};
 use criterion::Criterion;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tonearm::recording::{EntityTag, MediaType, RecordingId, Representation, UnixTime};
-use tonearm::respond::{Terms, respond};
+use tonearm::respond::{Described, Terms, respond};
 use tonearm::route::{Route, Template};
 use tonearm::select::{Selection, select};
 use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, SignedRequest, Window, mint, verify};
@@ -108,13 +108,14 @@ fn select_and_respond(steps: &mut Steps) {
         select(&Method::GET, black_box(&sixteen), &representation, NOW)
     });
 
+    let described = Described::from(representation.clone());
     let terms = Terms {
         disposition: None,
         left: 900,
         now: NOW,
     };
     steps.add("respond (206)", || {
-        respond(black_box(&single_part), &representation, terms)
+        respond(black_box(&single_part), &described, terms)
     });
 }
 

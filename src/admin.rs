@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::app::assemble;
-use crate::body::Body;
+use crate::body::FileBody;
 use crate::metrics::Metrics;
 use crate::reject::{ALLOW, Rejection};
 use crate::respond::{Answer, json, options, text};
@@ -77,16 +77,17 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<Body> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<FileBody> {
         let answer = self
             .answer(request.method(), request.uri().path())
             .await
             .sealed();
-        let answer = if request.method() == Method::HEAD {
+        let mut answer = if request.method() == Method::HEAD {
             answer.without_payload()
         } else {
             answer
         };
-        assemble(answer, None, |_| {})
+        let body = FileBody::new(std::mem::take(&mut answer.payload), None);
+        assemble(answer, body)
     }
 }

@@ -22,7 +22,7 @@ use serde::Serialize;
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 use self::request::Effective;
-use crate::body::Body;
+use crate::body::FileBody;
 use crate::metrics::Metrics;
 use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
 use crate::reject::{ALLOW, Rejection};
@@ -162,15 +162,20 @@ impl App {
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
         let grant = self.authorize(request, now)?;
-        let stored = self.store.locate(&grant).await.map_err(Rejection::Store)?;
-        let selection = select(request.method, request.fields, &stored.representation, now);
+        let stored = self
+            .store
+            .locate(&grant, now)
+            .await
+            .map_err(Rejection::Store)?;
+        let representation = stored.described().representation();
+        let selection = select(request.method, request.fields, representation, now);
         entry.selected(&selection);
         let terms = Terms {
             disposition: grant.claims().disposition.as_ref(),
             left: now.until(grant.claims().exp),
             now,
         };
-        let answer = respond(&selection, &stored.representation, terms);
+        let answer = respond(&selection, stored.described(), terms);
         Ok((answer, Some(stored.open())))
     }
 
@@ -237,7 +242,7 @@ impl Handler for App {
         self: Arc<Self>,
         request: Request<Incoming>,
         arrival: Arrival,
-    ) -> Response<Body> {
+    ) -> Response<FileBody> {
         let (head, content) = request.into_parts();
         let mut entry = Entry::of(&head, &arrival);
         let (answer, handle) = match self.answer(&head, &arrival, &mut entry).await {
@@ -260,17 +265,16 @@ impl Handler for App {
             answer = answer.without_payload();
         }
         let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
-        assemble(answer, handle, move |ended| delivery.ended(ended))
+        let body = FileBody::new(std::mem::take(&mut answer.payload), handle)
+            .on_lane(arrival.lane)
+            .on_end(move |ended| delivery.ended(ended));
+        assemble(answer, body)
     }
 }
 
 /// Puts an answer into hyper's form.
-pub(crate) fn assemble(
-    answer: Answer,
-    handle: Option<Handle>,
-    on_end: impl FnOnce(crate::body::Ended) + Send + 'static,
-) -> Response<Body> {
-    let mut response = Response::new(Body::new(answer.payload, handle, on_end));
+pub(crate) fn assemble(answer: Answer, body: FileBody) -> Response<FileBody> {
+    let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.fields;
     response

@@ -4,8 +4,11 @@
 //! padding, never two versions of a file in one response. Says once how it ended. Knows nothing of
 //! why these bytes are sent.
 
+pub(crate) mod segment;
+
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
@@ -15,14 +18,18 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+pub use self::segment::{Lane, MAX_SEGMENT, Segment};
 use crate::respond::Piece;
 use crate::select::ByteRange;
 use crate::store::Handle;
 
-/// Size of a response's first read: playback often ends soon after it began.
-const FIRST_READ: u64 = 64 * 1024;
-/// Size of every further read.
-const NEXT_READ: u64 = 256 * 1024;
+/// Ranges up to this size are copied out of the page cache and leave in one write with their head:
+/// cheaper than a sendfile(2) of their own.
+const SMALL: u64 = 16 * 1024;
+/// Size of a response's first window: playback often ends soon after it began.
+const FIRST_WINDOW: u64 = 64 * 1024;
+/// Size of the largest window.
+const LARGEST_WINDOW: u64 = 256 * 1024;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,115 +67,224 @@ pub struct Ended {
 
 type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 
-/// The bytes of a response, read off the reactor, one read ahead of what is being sent.
-pub struct Body {
+/// The bytes of a response: memory, and ranges of one open file.
+///
+/// On a connection with a [`Lane`], ranges that lie in the page cache go to the socket without
+/// being copied. What is not in the page cache is read on the blocking pool first, so that no cold
+/// file keeps the listeners of warm ones waiting; without a lane, everything but small ranges is
+/// read there, one window ahead of what is being sent.
+pub struct FileBody {
     pieces: VecDeque<Piece>,
     handle: Option<Handle>,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    next_read: u64,
+    lane: Option<Lane>,
+    work: Option<Work>,
+    window: u64,
     promised: u64,
     sent: u64,
     failed: bool,
     on_end: Option<OnEnd>,
 }
 
-impl fmt::Debug for Body {
+/// What the blocking pool does for a body.
+enum Work {
+    /// Reads the next window.
+    Read(JoinHandle<io::Result<Bytes>>),
+    /// Brings a window into the page cache.
+    Warm(ByteRange, JoinHandle<io::Result<()>>),
+}
+
+impl fmt::Debug for FileBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body")
+        f.debug_struct("FileBody")
             .field("promised", &self.promised)
             .field("sent", &self.sent)
             .finish_non_exhaustive()
     }
 }
 
-impl Body {
-    /// A body of `pieces`, of which the stored ones are read from `handle`. `on_end` is called
-    /// once, when the body is dropped.
-    pub fn new(
-        pieces: Vec<Piece>,
-        handle: Option<Handle>,
-        on_end: impl FnOnce(Ended) + Send + 'static,
-    ) -> Self {
+impl FileBody {
+    /// The bytes from `first` to `last`, both included, of an open file; none of an empty range.
+    ///
+    /// # Errors
+    /// The file cannot be asked for its length, or ends before `last`.
+    pub fn from_file(file: File, range: ByteRange) -> io::Result<Self> {
+        let handle = Handle::new(file)?;
+        if range.last >= handle.version.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self::new(vec![Piece::Stored(range)], Some(handle)))
+    }
+
+    /// A body of `pieces`, of which the stored ones are ranges of `handle`.
+    #[must_use]
+    pub fn new(pieces: Vec<Piece>, handle: Option<Handle>) -> Self {
         Self {
             promised: pieces.iter().map(Piece::len).sum(),
             pieces: pieces.into(),
             handle,
-            reading: None,
-            next_read: FIRST_READ,
+            lane: None,
+            work: None,
+            window: FIRST_WINDOW,
             sent: 0,
             failed: false,
-            on_end: Some(Box::new(on_end)),
+            on_end: None,
         }
     }
 
-    /// Takes the next bytes to read off the front of the pieces, if a stored range is there.
-    fn take_range(&mut self) -> Option<ByteRange> {
+    /// Sends on a connection whose writer this lane belongs to.
+    #[must_use]
+    pub fn on_lane(mut self, lane: Option<Lane>) -> Self {
+        self.lane = lane;
+        self
+    }
+
+    /// Calls `on_end` once, when the body is dropped.
+    #[must_use]
+    pub fn on_end(mut self, on_end: impl FnOnce(Ended) + Send + 'static) -> Self {
+        self.on_end = Some(Box::new(on_end));
+        self
+    }
+
+    /// Takes the next window off the front of the pieces, if a stored range is there.
+    fn take_window(&mut self) -> Option<ByteRange> {
         let Some(Piece::Stored(range)) = self.pieces.front_mut() else {
             return None;
         };
-        let last = range
-            .last
-            .min(range.first.saturating_add(self.next_read - 1));
-        let part = ByteRange {
+        let last = range.last.min(range.first.saturating_add(self.window - 1));
+        let window = ByteRange {
             first: range.first,
             last,
         };
-        self.next_read = NEXT_READ;
+        self.window = (self.window * 2).min(LARGEST_WINDOW);
         if last == range.last {
             self.pieces.pop_front();
         } else {
             range.first = last + 1;
         }
-        Some(part)
+        Some(window)
     }
 
-    /// Begins the next read, if none is under way and the next piece is a stored one.
-    fn read_ahead(&mut self) {
-        if self.reading.is_some() {
-            return;
+    /// Begins to read the next window, if nothing is under way and the next piece is a stored one.
+    fn read_ahead(&mut self, handle: &Handle) {
+        if self.work.is_none()
+            && let Some(window) = self.take_window()
+        {
+            self.work = Some(read(handle, window));
         }
-        let Some(part) = self.take_range() else {
-            return;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Segment>>> {
+        if let Some(work) = &mut self.work {
+            let done = ready!(work.poll(cx));
+            let work = self.work.take();
+            return Poll::Ready(Some(done.and_then(|bytes| self.finish(work, bytes))));
+        }
+        match self.pieces.front() {
+            None => Poll::Ready(None),
+            Some(Piece::Bytes(bytes)) => {
+                let bytes = bytes.clone();
+                self.pieces.pop_front();
+                Poll::Ready(Some(Ok(bytes.into())))
+            }
+            Some(Piece::Stored(_)) => {
+                let Some(window) = self.take_window() else {
+                    return Poll::Ready(None);
+                };
+                match self.begin(window) {
+                    Some(done) => Poll::Ready(Some(done)),
+                    None => self.poll_next(cx),
+                }
+            }
+        }
+    }
+
+    /// Makes a segment of a window, or begins the work that has to be done first.
+    fn begin(&mut self, window: ByteRange) -> Option<io::Result<Segment>> {
+        let Some(handle) = self.handle.clone() else {
+            return Some(Err(io::Error::other("no file to read from")));
         };
-        let handle = self.handle.clone();
-        self.reading = Some(tokio::task::spawn_blocking(move || {
-            let handle = handle.ok_or_else(|| io::Error::other("no file to read from"))?;
-            let length = usize::try_from(part.len()).map_err(io::Error::other)?;
-            let mut buffer = BytesMut::zeroed(length);
-            handle.read_at(&mut buffer, part.first)?;
-            Ok(buffer.freeze())
-        }));
+        if window.len() <= SMALL
+            && let Some(bytes) = handle.read_cached(window)
+        {
+            return Some(bytes.map(Segment::from));
+        }
+        let Some(lane) = &self.lane else {
+            self.work = Some(read(&handle, window));
+            return None;
+        };
+        if handle.is_cached(window) {
+            return Some(handle.check().map(|()| segment(&handle, window, lane)));
+        }
+        let cold = handle.clone();
+        let warmed = tokio::task::spawn_blocking(move || cold.warm(window));
+        self.work = Some(Work::Warm(window, warmed));
+        None
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        self.read_ahead();
-        if let Some(reading) = &mut self.reading {
-            let read = ready!(Pin::new(reading).poll(cx));
-            self.reading = None;
-            self.read_ahead();
-            return Poll::Ready(Some(
-                read.unwrap_or_else(|error| Err(io::Error::other(error))),
-            ));
-        }
-        match self.pieces.pop_front() {
-            Some(Piece::Bytes(bytes)) => Poll::Ready(Some(Ok(bytes))),
-            Some(Piece::Stored(_)) | None => Poll::Ready(None),
+    /// What finished work leaves to send.
+    fn finish(&mut self, work: Option<Work>, bytes: Option<Bytes>) -> io::Result<Segment> {
+        let Some(handle) = self.handle.clone() else {
+            return Err(io::Error::other("no file to read from"));
+        };
+        match (work, bytes, &self.lane) {
+            (Some(Work::Warm(window, _)), _, Some(lane)) => {
+                handle.check()?;
+                Ok(segment(&handle, window, lane))
+            }
+            (_, Some(bytes), _) => {
+                self.read_ahead(&handle);
+                Ok(bytes.into())
+            }
+            _ => Err(io::Error::other("work without a result")),
         }
     }
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
+impl Work {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        Poll::Ready(match self {
+            Self::Read(reading) => match ready!(Pin::new(reading).poll(cx)) {
+                Ok(read) => read.map(Some),
+                Err(error) => Err(io::Error::other(error)),
+            },
+            Self::Warm(_, warming) => match ready!(Pin::new(warming).poll(cx)) {
+                Ok(warmed) => warmed.map(|()| None),
+                Err(error) => Err(io::Error::other(error)),
+            },
+        })
+    }
+}
+
+fn read(handle: &Handle, window: ByteRange) -> Work {
+    let handle = handle.clone();
+    Work::Read(tokio::task::spawn_blocking(move || {
+        let length = usize::try_from(window.len()).map_err(io::Error::other)?;
+        let mut buffer = BytesMut::zeroed(length);
+        handle.read_at(&mut buffer, window.first)?;
+        Ok(buffer.freeze())
+    }))
+}
+
+fn segment(handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
+    // A window is far smaller than any address space.
+    let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
+    Segment::of_file(handle.file.clone(), window.first, length, lane.clone())
+}
+
+impl http_body::Body for FileBody {
+    type Data = Segment;
     type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<io::Result<Frame<Segment>>>> {
+        use bytes::Buf as _;
+
         Poll::Ready(match ready!(self.poll_next(cx)) {
-            Some(Ok(bytes)) => {
-                self.sent += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                Some(Ok(Frame::data(bytes)))
+            Some(Ok(segment)) => {
+                self.sent += u64::try_from(segment.remaining()).unwrap_or(u64::MAX);
+                Some(Ok(Frame::data(segment)))
             }
             Some(Err(error)) => {
                 self.failed = true;
@@ -188,9 +304,16 @@ impl http_body::Body for Body {
     }
 }
 
-impl Drop for Body {
+impl Drop for FileBody {
     fn drop(&mut self) {
-        let outcome = if self.failed {
+        let cut = self.lane.as_ref().is_some_and(Lane::is_broken);
+        if cut && !self.failed {
+            tracing::error!(
+                sent = self.sent,
+                "the file ends before the promised bytes; the connection is cut"
+            );
+        }
+        let outcome = if self.failed || cut {
             Outcome::Failed
         } else if self.sent == self.promised {
             Outcome::Complete

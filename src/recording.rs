@@ -47,6 +47,11 @@ impl Id {
     /// # Errors
     /// [`IdError`] says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, IdError> {
+        Self::check(text)?;
+        Ok(Self(text.into()))
+    }
+
+    fn check(text: &str) -> Result<(), IdError> {
         if text.is_empty() {
             return Err(IdError::Empty);
         }
@@ -59,7 +64,7 @@ impl Id {
         if text == "." || text == ".." {
             return Err(IdError::DotSegment);
         }
-        Ok(Self(text.into()))
+        Ok(())
     }
 
     /// The id as text.
@@ -194,16 +199,28 @@ impl MediaPath {
     /// Reads `/media/{appId}/{externalAccountId}/{externalId}.{ext}`, which has one spelling.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
+        let ([app, account, external], media) = Self::parts(path)?;
+        Some(Self {
+            recording: RecordingId::new(app, account, external).ok()?,
+            media,
+        })
+    }
+
+    /// Whether [`MediaPath::parse`] would read this path.
+    #[must_use]
+    pub fn is_one(path: &str) -> bool {
+        Self::parts(path).is_some_and(|(ids, _)| ids.iter().all(|id| Id::check(id).is_ok()))
+    }
+
+    fn parts(path: &str) -> Option<([&str; 3], MediaType)> {
         let mut segments = path.strip_prefix(Self::PREFIX)?.split('/');
         let (app, account, file) = (segments.next()?, segments.next()?, segments.next()?);
         if segments.next().is_some() {
             return None;
         }
         let (external, extension) = file.rsplit_once('.')?;
-        Some(Self {
-            recording: RecordingId::new(app, account, external).ok()?,
-            media: MediaType::from_extension(extension)?,
-        })
+        let media = MediaType::from_extension(extension)?;
+        Some(([app, account, external], media))
     }
 
     /// The path on the media route.
@@ -325,6 +342,7 @@ mod tests {
             "/media/a/b/.wav.mp3",
         ] {
             assert_eq!(MediaPath::parse(path).unwrap().url_path(), path);
+            assert!(MediaPath::is_one(path), "{path}");
         }
         for path in [
             "/media/a/b/c",
@@ -341,6 +359,7 @@ mod tests {
             "/media/",
         ] {
             assert_eq!(MediaPath::parse(path), None, "{path}");
+            assert!(!MediaPath::is_one(path), "{path}");
         }
     }
 

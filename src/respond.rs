@@ -141,6 +141,44 @@ impl IntoValue for String {
     }
 }
 
+/// A representation with its fields ready to be sent, since many requests are for few files.
+#[derive(Debug, Clone)]
+pub struct Described {
+    representation: Representation,
+    etag: HeaderValue,
+    last_modified: Option<HeaderValue>,
+    attachment: HeaderValue,
+    inline_type: HeaderValue,
+    digest: Option<HeaderValue>,
+}
+
+impl From<Representation> for Described {
+    fn from(representation: Representation) -> Self {
+        let digest = representation.sha256.as_ref();
+        Self {
+            etag: representation.etag.as_str().to_owned().into_value(),
+            last_modified: representation
+                .last_modified
+                .map(|time| http_date(time).into_value()),
+            attachment: attachment(&representation.file_name).into_value(),
+            inline_type: mime_guess::from_ext(representation.media.extension())
+                .first_raw()
+                .map_or(OCTET_STREAM, HeaderValue::from_static),
+            digest: digest
+                .map(|digest| format!("sha-256=:{}:", BASE64.encode(digest)).into_value()),
+            representation,
+        }
+    }
+}
+
+impl Described {
+    /// What is described.
+    #[must_use]
+    pub const fn representation(&self) -> &Representation {
+        &self.representation
+    }
+}
+
 /// What a grant says of the response, and how long it lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -152,27 +190,25 @@ pub struct Terms<'a> {
     pub now: UnixTime,
 }
 
-/// Answers with `selection` of `representation`.
+/// Answers with `selection` of what is `described`.
 #[must_use]
-pub fn respond(selection: &Selection, representation: &Representation, terms: Terms<'_>) -> Answer {
+pub fn respond(selection: &Selection, described: &Described, terms: Terms<'_>) -> Answer {
+    let length = described.representation.length;
     match selection {
         Selection::Full => {
-            let whole = whole(representation.length).map(Piece::Stored);
-            described(StatusCode::OK, representation, terms)
-                .with(header::CONTENT_TYPE, content_type(representation, terms))
+            let whole = whole(length).map(Piece::Stored);
+            describing(StatusCode::OK, described, terms)
+                .with(header::CONTENT_TYPE, content_type(described, terms))
                 .sending(whole.into_iter().collect())
         }
-        Selection::Partial(ranges) => partial(ranges.as_slice(), representation, terms),
+        Selection::Partial(ranges) => partial(ranges.as_slice(), described, terms),
         // §15.4.5: what a cache needs to freshen its copy, and nothing that describes a content.
-        Selection::NotModified => validated(StatusCode::NOT_MODIFIED, representation, terms),
+        Selection::NotModified => validated(StatusCode::NOT_MODIFIED, described, terms),
         Selection::PreconditionFailed => Problem::new(StatusCode::PRECONDITION_FAILED).answer(),
         Selection::NotSatisfiable => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE)
             .answer()
             .with(header::ACCEPT_RANGES, "bytes")
-            .with(
-                header::CONTENT_RANGE,
-                format!("bytes */{}", representation.length),
-            ),
+            .with(header::CONTENT_RANGE, format!("bytes */{length}")),
     }
 }
 
@@ -181,9 +217,10 @@ fn whole(length: u64) -> Option<ByteRange> {
     Some(ByteRange { first: 0, last })
 }
 
-fn partial(ranges: &[ByteRange], representation: &Representation, terms: Terms<'_>) -> Answer {
-    let answer = described(StatusCode::PARTIAL_CONTENT, representation, terms);
-    let content_type = content_type(representation, terms);
+fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Answer {
+    let answer = describing(StatusCode::PARTIAL_CONTENT, described, terms);
+    let content_type = content_type(described, terms);
+    let representation = &described.representation;
     match ranges {
         // §15.3.7.1: one range is never a multipart.
         [range] => answer
@@ -237,33 +274,42 @@ fn content_range(range: ByteRange, representation: &Representation) -> String {
 }
 
 /// A response that describes the representation: 200 and 206.
-fn described(status: StatusCode, representation: &Representation, terms: Terms<'_>) -> Answer {
-    let answer = validated(status, representation, terms)
+fn describing(status: StatusCode, described: &Described, terms: Terms<'_>) -> Answer {
+    let answer = validated(status, described, terms)
         .with(header::ACCEPT_RANGES, "bytes")
         .with(
             header::CONTENT_DISPOSITION,
-            content_disposition(representation, terms),
+            content_disposition(described, terms),
         );
-    match &representation.sha256 {
-        Some(digest) => answer.with(REPR_DIGEST, format!("sha-256=:{}:", BASE64.encode(digest))),
+    match &described.digest {
+        Some(digest) => answer.with(REPR_DIGEST, digest.clone()),
         None => answer,
     }
 }
 
 /// The fields that 304 shares with 200.
-fn validated(status: StatusCode, representation: &Representation, terms: Terms<'_>) -> Answer {
-    let age = terms.left.min(MAX_AGE);
+fn validated(status: StatusCode, described: &Described, terms: Terms<'_>) -> Answer {
     let answer = Answer::new(status)
-        .with(header::ETAG, representation.etag.as_str().to_owned())
-        .with(
-            header::CACHE_CONTROL,
-            format!("private, no-transform, max-age={age}"),
-        );
-    match representation.last_modified {
+        .with(header::ETAG, described.etag.clone())
+        .with(header::CACHE_CONTROL, cache_control(terms));
+    match (
+        described.representation.last_modified,
+        &described.last_modified,
+    ) {
         // §8.8.2.1: a date from the future is replaced by the response's own.
-        Some(modified) => answer.with(header::LAST_MODIFIED, http_date(modified.min(terms.now))),
-        None => answer,
+        (Some(modified), _) if modified > terms.now => {
+            answer.with(header::LAST_MODIFIED, http_date(terms.now))
+        }
+        (_, Some(modified)) => answer.with(header::LAST_MODIFIED, modified.clone()),
+        (_, None) => answer,
     }
+}
+
+fn cache_control(terms: Terms<'_>) -> HeaderValue {
+    if terms.left >= MAX_AGE {
+        return HeaderValue::from_static("private, no-transform, max-age=600");
+    }
+    format!("private, no-transform, max-age={}", terms.left).into_value()
 }
 
 fn http_date(time: UnixTime) -> String {
@@ -272,11 +318,9 @@ fn http_date(time: UnixTime) -> String {
 
 /// HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its
 /// grant. The bytes never depend on it.
-fn content_type(representation: &Representation, terms: Terms<'_>) -> HeaderValue {
+fn content_type(described: &Described, terms: Terms<'_>) -> HeaderValue {
     match terms.disposition {
-        Some(Disposition::Inline) => mime_guess::from_ext(representation.media.extension())
-            .first_raw()
-            .map_or(OCTET_STREAM, HeaderValue::from_static),
+        Some(Disposition::Inline) => described.inline_type.clone(),
         Some(Disposition::Attachment(_)) | None => OCTET_STREAM,
     }
 }
@@ -296,12 +340,15 @@ const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-fn content_disposition(representation: &Representation, terms: Terms<'_>) -> String {
-    let name = match terms.disposition {
-        Some(Disposition::Inline) => return "inline".to_owned(),
-        Some(Disposition::Attachment(Some(name))) => name.as_str(),
-        Some(Disposition::Attachment(None)) | None => representation.file_name.as_str(),
-    };
+fn content_disposition(described: &Described, terms: Terms<'_>) -> HeaderValue {
+    match terms.disposition {
+        Some(Disposition::Inline) => HeaderValue::from_static("inline"),
+        Some(Disposition::Attachment(Some(name))) => attachment(name).into_value(),
+        Some(Disposition::Attachment(None)) | None => described.attachment.clone(),
+    }
+}
+
+fn attachment(name: &str) -> String {
     // A name is a name, not a path, and holds nothing that could end a line.
     let unsafe_in_names = |c: char| c.is_control() || matches!(c, '/' | '\\');
     let name = name.replace(unsafe_in_names, "_");

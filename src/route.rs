@@ -33,7 +33,7 @@ impl Route {
     /// Where `path` with `query` leads.
     #[must_use]
     pub fn of(path: &str, query: &str, resolver: &Template) -> Self {
-        if MediaPath::parse(path).is_some() {
+        if MediaPath::is_one(path) {
             return Self::Media;
         }
         resolver

@@ -5,6 +5,7 @@
 
 mod connection;
 mod wire;
+mod zero_copy;
 
 use std::future::Future;
 use std::io;
@@ -18,7 +19,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::Body;
+pub use self::zero_copy::ZeroCopyStream;
+use crate::body::{FileBody, Lane};
 use crate::recording::UnixTime;
 
 /// Longest pause after an accept that failed for want of something.
@@ -45,7 +47,7 @@ impl Default for Settings {
 }
 
 /// A request's circumstances.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The other end of the connection.
     pub peer: SocketAddr,
@@ -53,6 +55,8 @@ pub struct Arrival {
     pub now: UnixTime,
     /// The same by a clock that never steps.
     pub at: Instant,
+    /// The lane of a connection that can send files without copying them.
+    pub lane: Option<Lane>,
     /// A Content-Length has stood on this connection (HTTP/1.1).
     pub content_length_seen: bool,
     /// A request target with a fragment has stood on this connection (HTTP/1.1).
@@ -66,7 +70,7 @@ pub trait Handler: Send + Sync + 'static {
         self: Arc<Self>,
         request: Request<Incoming>,
         arrival: Arrival,
-    ) -> impl Future<Output = Response<Body>> + Send;
+    ) -> impl Future<Output = Response<FileBody>> + Send;
 }
 
 /// How a server ended.

@@ -343,4 +343,4 @@ fn fingerprint(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 //! The store decides whether a recording is there. It never decides who may have it: a [`Grant`]
 //! is the only way to a recording's bytes, and carries the path.
 
+mod cache;
 mod local;
 mod record;
 
@@ -11,10 +12,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::cache::Held;
 pub use self::local::Local;
 pub use self::record::Record;
 
-use crate::recording::{MediaPath, RecordingId, Representation};
+use crate::recording::{MediaPath, RecordingId, UnixTime};
+use crate::respond::Described;
 use crate::sign::{Grant, Refusal};
 
 /// A place where recordings lie.
@@ -28,17 +31,19 @@ pub enum Store {
 ///
 /// Fields and bytes come from one open file, so that they cannot be of two versions.
 #[derive(Debug)]
-pub struct Stored {
-    /// Length, validators, type.
-    pub representation: Representation,
-    handle: Handle,
-}
+pub struct Stored(Arc<Held>);
 
 impl Stored {
+    /// Length, validators, type, and the fields that say so.
+    #[must_use]
+    pub fn described(&self) -> &Described {
+        &self.0.described
+    }
+
     /// Gives the bytes up for sending.
     #[must_use]
     pub fn open(self) -> Handle {
-        self.handle
+        self.0.handle.clone()
     }
 }
 
@@ -97,17 +102,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; a file that is there and is no regular file is not there.
-    pub async fn locate(&self, grant: &Grant) -> Result<Stored, StoreError> {
-        let path = MediaPath::parse(grant.path())
-            .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
+    pub async fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Stored, StoreError> {
         let Self::Local(local) = self;
+        if let Some(held) = local.held(grant.path(), now) {
+            grant.check_generation(held.generation)?;
+            return Ok(Stored(held));
+        }
         let (local, grant) = (Arc::clone(local), grant.clone());
-        off_reactor(move || {
-            let record = local.record(&path.recording)?;
-            grant.check_generation(record.generation)?;
-            local.locate(&path, &record)
-        })
-        .await
+        off_reactor(move || local.locate(&grant, now).map(Stored)).await
+    }
+
+    /// Lets go of recordings that are held open and were not located lately: a file that was
+    /// erased frees its space when its last descriptor is closed. To be called now and then.
+    pub fn tidy(&self, now: UnixTime) {
+        let Self::Local(local) = self;
+        local.tidy(now);
     }
 
     /// Finds the recording of this id, in the first format there is.

@@ -20,25 +20,34 @@ use crate::sign::{TokenTrace, redact};
 /// What is known of a request before its answer is.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub route: &'static str,
+    pub reason: Option<Cow<'static, str>>,
+    range: Option<&'static str>,
+    /// What only the log needs; `None` where nobody reads it.
+    line: Option<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
     peer: SocketAddr,
     method: Method,
     path: String,
     trace: Option<TokenTrace>,
-    pub route: &'static str,
-    pub reason: Option<Cow<'static, str>>,
-    range: Option<&'static str>,
 }
 
 impl Entry {
     pub(super) fn of(head: &Parts, arrival: &Arrival) -> Self {
+        let logged = tracing::enabled!(target: "tonearm::access", tracing::Level::INFO);
         Self {
-            peer: arrival.peer,
-            method: head.method.clone(),
-            path: redact(head.uri.path()).into_owned(),
-            trace: head.uri.query().and_then(TokenTrace::of_query),
             route: "none",
             reason: None,
             range: None,
+            line: logged.then(|| Line {
+                peer: arrival.peer,
+                method: head.method.clone(),
+                path: redact(head.uri.path()).into_owned(),
+                trace: head.uri.query().and_then(TokenTrace::of_query),
+            }),
         }
     }
 
@@ -85,13 +94,14 @@ impl Delivery {
         } = self;
         metrics.answered(entry.route, status.as_u16());
         metrics.ended(ended.outcome.word(), ended.sent);
-        let trace = entry.trace.as_ref();
+        let Some(line) = entry.line else { return };
+        let trace = line.trace.as_ref();
         tracing::info!(
             target: "tonearm::access",
-            peer = %entry.peer,
-            method = %entry.method,
+            peer = %line.peer,
+            method = %line.method,
             route = entry.route,
-            path = entry.path,
+            path = line.path,
             status = status.as_u16(),
             reason = entry.reason.as_deref(),
             range = entry.range,

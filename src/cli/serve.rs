@@ -23,6 +23,8 @@ use crate::server::{self, Drained};
 use crate::sign::Keyring;
 use crate::store::{Local, Store};
 
+/// How often recordings that nobody asks for any more are let go.
+const TIDYING: std::time::Duration = std::time::Duration::from_secs(10);
 /// Threads of one worker that may wait for the disk at a time.
 const READERS: usize = 64;
 
@@ -272,8 +274,15 @@ impl Running {
     }
 
     async fn wait_for_stop(&self, signals: &mut Signals) {
-        while signals.next().await == Asked::Reload {
-            self.reload();
+        let mut tidying = tokio::time::interval(TIDYING);
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload(),
+                    Asked::Stop => return,
+                },
+                _ = tidying.tick() => self.app.store().tidy(now()),
+            }
         }
     }
 

@@ -32,7 +32,7 @@ fn get(range: &str, representation: &Representation) -> Answer {
         fields.insert(header::RANGE, HeaderValue::from_str(range).unwrap());
     }
     let selection = select(&Method::GET, &fields, representation, NOW);
-    respond(&selection, representation, terms(None))
+    respond(&selection, &representation.clone().into(), terms(None))
 }
 
 fn field<'a>(answer: &'a Answer, name: &str) -> &'a str {
@@ -104,7 +104,7 @@ fn statuses_and_fields() {
 #[test]
 fn not_modified_says_what_a_cache_needs_and_no_more() {
     let it = representation(1000);
-    let answer = respond(&Selection::NotModified, &it, terms(None));
+    let answer = respond(&Selection::NotModified, &it.clone().into(), terms(None));
     let mut names: Vec<_> = answer.fields.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["cache-control", "etag", "last-modified"]);
@@ -117,7 +117,7 @@ fn max_age_never_outlives_the_url() {
         left: 20,
         ..terms(None)
     };
-    let answer = respond(&Selection::Full, &representation(1), short);
+    let answer = respond(&Selection::Full, &representation(1).into(), short);
     assert_eq!(
         field(&answer, "cache-control"),
         "private, no-transform, max-age=20"
@@ -130,7 +130,7 @@ fn a_date_from_the_future_is_replaced() {
         last_modified: Some(NOW.plus(99)),
         ..representation(1)
     };
-    let answer = respond(&Selection::Full, &ahead, terms(None));
+    let answer = respond(&Selection::Full, &ahead.into(), terms(None));
     assert_eq!(field(&answer, "last-modified"), http_date(NOW));
 }
 
@@ -167,7 +167,7 @@ fn dispositions() {
     ] {
         let answer = respond(
             &Selection::Full,
-            &representation(1),
+            &representation(1).into(),
             terms(Some(&disposition)),
         );
         assert_eq!(
@@ -196,7 +196,7 @@ fn every_format_has_an_inline_type() {
             media,
             ..representation(1)
         };
-        let found = content_type(&it, terms(Some(&Disposition::Inline)));
+        let found = content_type(&it.into(), terms(Some(&Disposition::Inline)));
         assert_eq!(found, expect);
     }
 }
@@ -207,7 +207,7 @@ fn a_known_digest_is_said() {
         sha256: Some([0; 32]),
         ..representation(1)
     };
-    let answer = respond(&Selection::Full, &it, terms(None));
+    let answer = respond(&Selection::Full, &it.clone().into(), terms(None));
     let value = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
     assert_eq!(field(&answer, "repr-digest"), value);
 }
@@ -279,7 +279,7 @@ proptest! {
     #[test]
     fn any_name_makes_a_field(name in "\\PC{1,60}|[\\x00-\\x7f]{1,20}") {
         let disposition = Disposition::Attachment(Some(name));
-        let answer = respond(&Selection::Full, &representation(1), terms(Some(&disposition)));
+        let answer = respond(&Selection::Full, &representation(1).into(), terms(Some(&disposition)));
         let value = field(&answer, "content-disposition");
         prop_assert!(value.starts_with("attachment; filename=\""));
         prop_assert_eq!(value.matches('"').count(), 2);

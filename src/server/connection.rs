@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::{Protocol, Seen, Wire, linger};
 use super::{Arrival, Handler, Settings, instant, now};
-use crate::body::Body;
+use crate::body::{FileBody, Lane};
 
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
 /// answers a long target or long fields; hyper's own 431 stands behind.
@@ -60,19 +60,21 @@ pub(super) async fn serve<H: Handler>(
 struct PerConnection<H> {
     handler: Arc<H>,
     peer: SocketAddr,
+    lane: Option<Lane>,
     seen: Arc<Seen>,
 }
 
 impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
-    type Response = Response<Body>;
+    type Response = Response<FileBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<FileBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let arrival = Arrival {
             peer: self.peer,
             now: now(),
             at: instant(),
+            lane: self.lane.clone(),
             content_length_seen: self.seen.content_length.load(Ordering::Relaxed),
             fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
         };
@@ -92,6 +94,7 @@ async fn http1<H: Handler>(
     let service = PerConnection {
         handler,
         peer,
+        lane: wire.lane(),
         seen,
     };
     let mut connection = http1::Builder::new()
@@ -138,6 +141,7 @@ async fn http2<H: Handler>(
     let service = PerConnection {
         handler,
         peer,
+        lane: None,
         seen: Arc::default(),
     };
     let mut connection = Box::pin(

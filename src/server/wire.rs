@@ -17,6 +17,9 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::ZeroCopyStream;
+use crate::body::Lane;
+
 /// The client's connection preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -42,7 +45,7 @@ pub(super) enum Protocol {
 /// A TCP stream whose first bytes may already have been read.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: ZeroCopyStream,
     prefix: BytesMut,
     lines: Option<Lines>,
     ended: bool,
@@ -51,7 +54,7 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
-            stream,
+            stream: ZeroCopyStream::new(stream),
             prefix: BytesMut::new(),
             lines: None,
             ended: false,
@@ -75,6 +78,11 @@ impl Wire {
         }
     }
 
+    /// The lane of this connection.
+    pub(super) fn lane(&self) -> Option<Lane> {
+        self.stream.lane()
+    }
+
     /// Begins to watch the lines that come in.
     pub(super) fn watch(&mut self) -> Arc<Seen> {
         let lines = self.lines.insert(Lines::default());
@@ -84,18 +92,18 @@ impl Wire {
     /// Closes the sending side, and reads on for a while if the client has not closed its own.
     pub(super) async fn linger(self) {
         if !self.ended {
-            linger(self.stream).await;
+            linger(self.stream.into_inner()).await;
         }
     }
 
     /// The socket once more, to linger on for one who keeps the first to itself.
     pub(super) fn spare(&self) -> io::Result<std::net::TcpStream> {
-        Ok(self.stream.as_fd().try_clone_to_owned()?.into())
+        Ok(self.stream.as_tcp().as_fd().try_clone_to_owned()?.into())
     }
 
     /// Closes both sides at once.
     pub(super) fn close(self) {
-        if let Ok(stream) = self.stream.into_std() {
+        if let Ok(stream) = self.stream.into_inner().into_std() {
             // A stream the client has already reset is closed as well.
             let _ = stream.shutdown(Shutdown::Both);
         }

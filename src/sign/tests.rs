@@ -39,6 +39,13 @@ fn get<'a>(host: &'a str, target: &'a str) -> SignedRequest<'a> {
     }
 }
 
+/// A grant for `path`, for the tests of those who want one.
+pub(crate) fn grant(path: &str) -> Grant {
+    let (policy, claims) = (Policy::default(), Claims::until(NOW.plus(600)));
+    let minted = mint(path, &claims, "*", &ring(), &policy, NOW).unwrap();
+    verify(get("h", &minted.target), &ring(), &policy, NOW).unwrap()
+}
+
 #[test]
 fn the_vectors_policy_is_the_default() {
     let policy = Policy::default();

@@ -11,12 +11,17 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Found, Handle, Record, StoreError, Stored, Version};
+use super::cache::{Cache, Held, Witness};
+use super::{Found, Handle, Record, StoreError, Version};
 use crate::audio;
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
+use crate::respond::Described;
+use crate::select::ByteRange;
+use crate::sign::Grant;
 
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
@@ -36,6 +41,13 @@ const READING: OFlags = OFlags::RDONLY
 pub struct Local {
     root: OwnedFd,
     path: PathBuf,
+    cache: Cache,
+}
+
+/// A recording opened and described.
+pub(super) struct Located {
+    pub(super) described: Described,
+    pub(super) handle: Handle,
 }
 
 impl Local {
@@ -49,6 +61,7 @@ impl Local {
         Ok(Self {
             root: rustix::fs::open(path, flags, Mode::empty())?,
             path: path.to_owned(),
+            cache: Cache::new(),
         })
     }
 
@@ -69,45 +82,97 @@ impl Local {
         Ok(())
     }
 
+    /// The recording at `path`, if it is held open and still what it was.
+    pub(super) fn held(&self, path: &str, now: UnixTime) -> Option<Arc<Held>> {
+        self.cache.current(path, now)
+    }
+
+    pub(super) fn tidy(&self, now: UnixTime) {
+        self.cache.tidy(now);
+    }
+
+    /// Opens the recording of a grant, and holds it for those who ask next.
+    pub(super) fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Held>, StoreError> {
+        let path = MediaPath::parse(grant.path())
+            .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
+        // Before all else, so that whatever comes later into the directory is noticed.
+        let directory = Witness::of(self.directory(&path.recording)?).map_err(failure)?;
+        let (record, witness) = self.witnessed_record(&path.recording)?;
+        grant.check_generation(record.generation)?;
+        let Located { described, handle } = self.open_recording(&path, &record)?;
+        let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
+        let held = Arc::new(Held {
+            described,
+            handle,
+            generation: record.generation,
+            witnesses: [Some(file), Some(directory), witness]
+                .into_iter()
+                .flatten()
+                .collect(),
+            located: now,
+        });
+        self.cache.hold(grant.path(), &held);
+        Ok(held)
+    }
+
+    fn directory(&self, id: &RecordingId) -> Result<Arc<File>, StoreError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = format!("{}/{}", id.app, id.account);
+        let directory = open_beneath(&self.root, &path, flags).map_err(absent_or_failed)?;
+        Ok(Arc::new(File::from(directory)))
+    }
+
     /// The record beside a recording; one that is not there says nothing.
     pub(super) fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
+        Ok(self.witnessed_record(id)?.0)
+    }
+
+    fn witnessed_record(&self, id: &RecordingId) -> Result<(Record, Option<Witness>), StoreError> {
         let file = match self.open_file(&format!("{id}.json")) {
-            Ok((file, _)) => file,
-            Err(StoreError::NotFound(NO_FILE)) => return Ok(Record::default()),
+            Ok((file, _)) => Arc::new(file),
+            Err(StoreError::NotFound(NO_FILE)) => return Ok((Record::default(), None)),
             // The whole directory may lie outside; the recording is then no more there than this.
             Err(StoreError::NotFound(LEADS_OUT)) => return Err(StoreError::NotFound(LEADS_OUT)),
             // Something is there that cannot be read as a record: it could be what revokes.
             Err(StoreError::NotFound(why)) => return Err(StoreError::Io(io::Error::other(why))),
             Err(error) => return Err(error),
         };
+        let witness = Witness::of(Arc::clone(&file)).map_err(failure)?;
         let mut text = Vec::new();
-        file.take(MAX_RECORD)
+        (&*file)
+            .take(MAX_RECORD)
             .read_to_end(&mut text)
             .map_err(failure)?;
-        Record::read(&text).map_err(StoreError::Record)
+        let record = Record::read(&text).map_err(StoreError::Record)?;
+        Ok((record, Some(witness)))
     }
 
-    pub(super) fn locate(&self, path: &MediaPath, record: &Record) -> Result<Stored, StoreError> {
+    pub(super) fn open_recording(
+        &self,
+        path: &MediaPath,
+        record: &Record,
+    ) -> Result<Located, StoreError> {
         // Whatever lies there now: what was erased stays erased until its record says otherwise.
         if record.erased_at.is_some() {
             return Err(StoreError::Erased);
         }
         let (file, version) = self.open_file(&path.store_path())?;
         let sha256 = record.sha256(version);
-        Ok(Stored {
-            representation: Representation {
-                length: version.length,
-                etag: sha256.as_ref().map_or_else(
-                    || EntityTag::from_file(version.length, version.modified_ns),
-                    EntityTag::from_sha256,
-                ),
-                last_modified: u64::try_from(version.modified_ns / 1_000_000_000)
-                    .ok()
-                    .map(UnixTime),
-                media: path.media,
-                file_name: path.file_name(),
-                sha256,
-            },
+        let representation = Representation {
+            length: version.length,
+            etag: sha256.as_ref().map_or_else(
+                || EntityTag::from_file(version.length, version.modified_ns),
+                EntityTag::from_sha256,
+            ),
+            last_modified: u64::try_from(version.modified_ns / 1_000_000_000)
+                .ok()
+                .map(UnixTime),
+            media: path.media,
+            file_name: path.file_name(),
+            sha256,
+        };
+        Ok(Located {
+            described: representation.into(),
             handle: Handle {
                 file: Arc::new(file),
                 version,
@@ -166,7 +231,8 @@ impl Local {
 
     /// Opens a regular file beneath the root; anything else is not there.
     fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
-        let file = File::from(open_beneath(&self.root, path).map_err(absent_or_failed)?);
+        let opened = open_beneath(&self.root, path, READING).map_err(absent_or_failed)?;
+        let file = File::from(opened);
         let metadata = file.metadata().map_err(failure)?;
         if !metadata.is_file() {
             return Err(StoreError::NotFound("not a regular file"));
@@ -186,18 +252,90 @@ impl Version {
 }
 
 impl Handle {
-    /// Reads up to `buffer.len()` bytes at `offset`, and then makes sure that the file is still of
-    /// the version that was promised: a file rewritten in place would splice two versions.
+    /// An open file, in the version it has now.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let version = Version::of(&file.metadata()?);
+        Ok(Self {
+            file: Arc::new(file),
+            version,
+        })
+    }
+
+    /// Makes sure that the file is still of the version that was promised: one rewritten in place
+    /// would splice two versions.
     ///
     /// # Errors
     /// The disk's, or that the file has changed.
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)?;
+    pub(crate) fn check(&self) -> io::Result<()> {
         if Version::of(&self.file.metadata()?) == self.version {
             Ok(())
         } else {
             Err(io::Error::other("the file changed while it was sent"))
         }
+    }
+
+    /// Fills `buffer` from `offset` on, with bytes of the promised version.
+    ///
+    /// # Errors
+    /// The disk's, or that the file has changed.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)?;
+        self.check()
+    }
+
+    /// Brings a range into the page cache.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn warm(&self, range: ByteRange) -> io::Result<()> {
+        /// Read to be thrown away, at a size that costs little memory.
+        const SINK: usize = 64 * 1024;
+        let mut sink = vec![0; SINK];
+        let mut offset = range.first;
+        while offset <= range.last {
+            let left = usize::try_from(range.last - offset + 1).unwrap_or(SINK);
+            let part = &mut sink[..left.min(SINK)];
+            self.file.read_exact_at(part, offset)?;
+            offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Handle {
+    /// The bytes of a range, if all of them lie in the page cache; reads nothing from the disk.
+    pub(crate) fn read_cached(&self, range: ByteRange) -> Option<io::Result<Bytes>> {
+        let length = usize::try_from(range.len()).ok()?;
+        let mut buffer = BytesMut::zeroed(length);
+        let read = self.read_now(&mut buffer, range.first)?;
+        (read == length).then(|| self.check().map(|()| buffer.freeze()))
+    }
+
+    /// Whether the first and the last byte of a range lie in the page cache, and so, as the kernel
+    /// reads and forgets, most likely all between.
+    pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
+        let there = |offset| self.read_now(&mut [0], offset) == Some(1);
+        there(range.last) && there(range.first)
+    }
+
+    /// Reads what is in the page cache; `None` where the disk would have to be asked.
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> Option<usize> {
+        use rustix::io::ReadWriteFlags;
+
+        let mut slices = [io::IoSliceMut::new(buffer)];
+        rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Handle {
+    pub(crate) fn read_cached(&self, _: ByteRange) -> Option<io::Result<Bytes>> {
+        None
+    }
+
+    pub(crate) fn is_cached(&self, _: ByteRange) -> bool {
+        false
     }
 }
 
@@ -239,17 +377,17 @@ fn failure(error: io::Error) -> StoreError {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
 
     /// openat2 gives up with EAGAIN when a rename races with a `..` it has to check.
     const RACES: usize = 8;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RACES {
-        match rustix::fs::openat2(root, path, READING, Mode::empty(), resolve) {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Before Linux 5.6, and where a sandbox hides the call.
-            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(root, path),
+            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(root, path, flags),
             opened => return opened,
         }
     }
@@ -257,12 +395,12 @@ fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
-    open_stepwise(root, path)
+fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    open_stepwise(root, path, flags)
 }
 
 /// The same without openat2: one directory after the other, following no link at all.
-fn open_stepwise(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+fn open_stepwise(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut parts = path.split('/');
     let name = parts.next_back().unwrap_or_default();
@@ -272,7 +410,7 @@ fn open_stepwise(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
         directory = Some(rustix::fs::openat(from, part, step, Mode::empty())?);
     }
     let from = directory.as_ref().unwrap_or(root);
-    rustix::fs::openat(from, name, READING | OFlags::NOFOLLOW, Mode::empty())
+    rustix::fs::openat(from, name, flags | OFlags::NOFOLLOW, Mode::empty())
 }
 
 #[cfg(test)]

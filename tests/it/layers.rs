@@ -11,7 +11,11 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("respond", 0, &["recording", "select", "sign"]),
     ("route", 0, &["recording"]),
     ("audio", 0, &["recording"]),
-    ("store", 1, &["audio", "recording", "sign"]),
+    (
+        "store",
+        1,
+        &["audio", "recording", "respond", "select", "sign"],
+    ),
     ("body", 1, &["respond", "select", "store"]),
     ("metrics", 2, &[]),
     ("reject", 2, &["respond", "route", "sign", "store"]),

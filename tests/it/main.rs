@@ -19,3 +19,4 @@ mod program;
 #[cfg(feature = "cli")]
 mod readme;
 mod wire;
+mod zero_copy;

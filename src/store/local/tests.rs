@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::sign::Refusal;
 
 struct Fixture {
     _tmp: tempfile::TempDir,
@@ -44,7 +45,7 @@ fn outcome(fixture: &Fixture, account: &str, external: &str) -> &'static str {
         recording: RecordingId::new("a", account, external).unwrap(),
         media: MediaType::Wav,
     };
-    match fixture.store.locate(&path, &Record::default()) {
+    match fixture.store.open_recording(&path, &Record::default()) {
         Ok(_) => "ok",
         Err(StoreError::NotFound(why)) => why,
         Err(error) => panic!("{external}: {error}"),
@@ -80,7 +81,7 @@ fn only_regular_files_beneath_the_root_are_there() {
 #[test]
 fn without_openat2_no_link_is_followed() {
     let fixture = fixture();
-    let open = |path: &str| open_stepwise(&fixture.store.root, path).map(drop);
+    let open = |path: &str| open_stepwise(&fixture.store.root, path, READING).map(drop);
     assert_eq!(open("a/b/file.wav"), Ok(()));
     assert_eq!(open("a/b/missing.wav"), Err(Errno::NOENT));
     for link in ["inside", "around", "absolute", "relative", "loop"] {
@@ -138,7 +139,7 @@ fn records_revoke_and_remember() {
     };
     let erased = || {
         matches!(
-            fixture.store.locate(&path, &record),
+            fixture.store.open_recording(&path, &record),
             Err(StoreError::Erased)
         )
     };
@@ -174,7 +175,13 @@ fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
     };
     let locate = || {
         let record = fixture.store.record(&path.recording).unwrap();
-        fixture.store.locate(&path, &record).unwrap().representation
+        fixture
+            .store
+            .open_recording(&path, &record)
+            .unwrap()
+            .described
+            .representation()
+            .clone()
     };
     let first = locate();
     assert_eq!((first.length, first.sha256), (4, None));
@@ -204,9 +211,9 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
     };
     let handle = fixture
         .store
-        .locate(&path, &Record::default())
+        .open_recording(&path, &Record::default())
         .unwrap()
-        .open();
+        .handle;
     let mut buffer = [0; 4];
     fs::write(file.with_extension("new"), "NEWS").unwrap();
     fs::rename(file.with_extension("new"), &file).unwrap();
@@ -215,9 +222,9 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
 
     let handle = fixture
         .store
-        .locate(&path, &Record::default())
+        .open_recording(&path, &Record::default())
         .unwrap()
-        .open();
+        .handle;
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&file, "NEWER").unwrap();
     let error = handle.read_at(&mut buffer, 0).unwrap_err();
@@ -225,6 +232,80 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
     fs::write(&file, "N").unwrap();
     let error = handle.read_at(&mut buffer, 0).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// Whether a recording that was located is still held open.
+fn is_held(fixture: &Fixture, grant: &Grant, now: UnixTime) -> bool {
+    fixture.store.held(grant.path(), now).is_some()
+}
+
+type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn what_is_held_open_is_let_go_when_anything_changes() {
+    let now = UnixTime(1_000);
+    let renamed = |from: &Path, to: &Path| fs::rename(from, to).unwrap();
+    let changes: [Change<'_>; 7] = [
+        ("rewritten", &|file| fs::write(file, "RIFX").unwrap()),
+        ("truncated", &|file| {
+            let open = File::options().write(true).open(file).unwrap();
+            open.set_len(1).unwrap();
+        }),
+        ("removed", &|file| fs::remove_file(file).unwrap()),
+        ("renamed", &|file| {
+            renamed(file, &file.with_extension("old"));
+        }),
+        ("replaced", &|file| {
+            fs::write(file.with_extension("new"), "NEWS").unwrap();
+            renamed(&file.with_extension("new"), file);
+        }),
+        ("given a record", &|file| {
+            fs::write(file.with_extension("json"), "{}").unwrap();
+        }),
+        ("given another mode", &|file| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(file, mode).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let fixture = fixture();
+        let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+        fixture.store.locate(&grant, now).unwrap();
+        assert!(is_held(&fixture, &grant, now), "{what}");
+        change(&fixture.store.path().join("a/b/file.wav"));
+        assert!(!is_held(&fixture, &grant, now), "{what}");
+    }
+}
+
+#[test]
+fn a_record_that_changes_lets_its_recording_go() {
+    let fixture = fixture();
+    let now = UnixTime(1_000);
+    let record = fixture.store.path().join("a/b/file.json");
+    fs::write(&record, r#"{"generation":0}"#).unwrap();
+    let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+    fixture.store.locate(&grant, now).unwrap();
+    assert!(is_held(&fixture, &grant, now));
+    fs::write(&record, r#"{"generation":1}"#).unwrap();
+    assert!(!is_held(&fixture, &grant, now));
+    let revoked = fixture.store.locate(&grant, now).unwrap_err();
+    assert!(matches!(revoked, StoreError::Refused(Refusal::Revoked)));
+}
+
+#[test]
+fn nothing_is_held_for_long_without_another_look() {
+    let fixture = fixture();
+    let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+    let at = |seconds: u64| is_held(&fixture, &grant, UnixTime(1_000 + seconds));
+    let locate = || fixture.store.locate(&grant, UnixTime(1_000)).unwrap();
+    locate();
+    assert!(at(1));
+    assert!(!at(2));
+    locate();
+    fixture.store.tidy(UnixTime(1_001));
+    assert!(at(1));
+    fixture.store.tidy(UnixTime(1_002));
+    assert!(!at(0));
 }
 
 #[test]

@@ -135,6 +135,11 @@ impl Client {
         }
     }
 
+    /// Bounds what the kernel takes for this client before it is read.
+    pub fn set_receive_buffer(&self, bytes: usize) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream, bytes).unwrap();
+    }
+
     /// Sends bytes as they are. A server that has already closed is found out by the next read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
