@@ -26,10 +26,12 @@ use crate::store::Handle;
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
 const SMALL: u64 = 16 * 1024;
-/// Size of a response's first window: playback often ends soon after it began.
+/// Size of the first window of a range without an end: playback often ends soon after it began.
 const FIRST_WINDOW: u64 = 64 * 1024;
 /// Size of the largest window.
-const LARGEST_WINDOW: u64 = 256 * 1024;
+const LARGEST_WINDOW: u64 = 1024 * 1024;
+/// Size of the largest window that is read into memory.
+const LARGEST_READ: u64 = 256 * 1024;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +126,7 @@ impl FileBody {
             handle,
             lane: None,
             work: None,
-            window: FIRST_WINDOW,
+            window: 0,
             sent: 0,
             failed: false,
             on_end: None,
@@ -150,12 +152,23 @@ impl FileBody {
         let Some(Piece::Stored(range)) = self.pieces.front_mut() else {
             return None;
         };
-        let last = range.last.min(range.first.saturating_add(self.window - 1));
+        // What ends where the file ends was most likely asked for without an end.
+        let length = self
+            .handle
+            .as_ref()
+            .map_or(0, |handle| handle.version.length);
+        let (smallest, largest) = match self.lane {
+            Some(_) if range.last + 1 < length => (LARGEST_WINDOW, LARGEST_WINDOW),
+            Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
+            None => (FIRST_WINDOW, LARGEST_READ),
+        };
+        let size = self.window.clamp(smallest, largest);
+        let last = range.last.min(range.first.saturating_add(size - 1));
         let window = ByteRange {
             first: range.first,
             last,
         };
-        self.window = (self.window * 2).min(LARGEST_WINDOW);
+        self.window = size.saturating_mul(2);
         if last == range.last {
             self.pieces.pop_front();
         } else {
