@@ -105,16 +105,20 @@ impl fmt::Debug for FileBody {
 }
 
 impl FileBody {
-    /// The bytes from `first` to `last`, both included, of an open file; none of an empty range.
+    /// A body of `pieces`, of which the stored ones are ranges of `file`.
     ///
     /// # Errors
-    /// The file cannot be asked for its length, or ends before `last`.
-    pub fn from_file(file: File, range: ByteRange) -> io::Result<Self> {
+    /// The file cannot be asked for its length, or ends before one of the ranges does.
+    pub fn of_file(file: File, pieces: Vec<Piece>) -> io::Result<Self> {
         let handle = Handle::new(file)?;
-        if range.last >= handle.version.length {
+        let beyond = |piece: &Piece| match piece {
+            Piece::Bytes(_) => false,
+            Piece::Stored(range) => range.last >= handle.version.length,
+        };
+        if pieces.iter().any(beyond) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self::new(vec![Piece::Stored(range)], Some(handle)))
+        Ok(Self::new(pieces, Some(handle)))
     }
 
     /// A body of `pieces`, of which the stored ones are ranges of `handle`.
@@ -219,19 +223,30 @@ impl FileBody {
         if window.len() <= SMALL
             && let Some(bytes) = handle.read_cached(window)
         {
-            return Some(bytes.map(Segment::from));
+            return Some(self.check(&handle).map(|()| bytes.into()));
         }
         let Some(lane) = &self.lane else {
             self.work = Some(read(&handle, window));
             return None;
         };
         if handle.is_cached(window) {
-            return Some(handle.check().map(|()| segment(&handle, window, lane)));
+            let segment = segment(&handle, window, lane);
+            return Some(self.check(&handle).map(|()| segment));
         }
         let cold = handle.clone();
         let warmed = tokio::task::spawn_blocking(move || cold.warm(window));
         self.work = Some(Work::Warm(window, warmed));
         None
+    }
+
+    /// Makes sure that the file is still of its version. Before the first byte that was done a
+    /// moment ago, when it was located.
+    fn check(&self, handle: &Handle) -> io::Result<()> {
+        if self.sent == 0 {
+            Ok(())
+        } else {
+            handle.check()
+        }
     }
 
     /// What finished work leaves to send.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,8 +38,7 @@ pub(super) async fn serve<H: Handler>(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    // Without it, the last packet of a response waits for an acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = tune(&stream) {
         tracing::debug!(%peer, %error, "a connection ended before it began");
         return;
     }
@@ -54,6 +54,18 @@ pub(super) async fn serve<H: Handler>(
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection failed before a request"),
         Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
     }
+}
+
+/// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
+/// away, and a slow reader holds them for as long as it reads.
+const UNSENT: u32 = 128 * 1024;
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    // Without it, the last packet of a response waits for an acknowledgement.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }
 
 /// hyper's view of the handler, on one connection.

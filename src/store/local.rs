@@ -7,12 +7,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::cache::{Cache, Held, Witness};
@@ -74,7 +74,7 @@ impl Local {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&self.root, ".", flags, Mode::empty())
-            .and_then(rustix::fs::fstat)
+            .and_then(fstat)
             .map_err(|errno| failure(errno.into()))?;
         if root.st_nlink == 0 {
             return Err(failure(io::ErrorKind::NotFound.into()));
@@ -233,20 +233,20 @@ impl Local {
     fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
         let opened = open_beneath(&self.root, path, READING).map_err(absent_or_failed)?;
         let file = File::from(opened);
-        let metadata = file.metadata().map_err(failure)?;
-        if !metadata.is_file() {
+        let stat = fstat(&file).map_err(|errno| failure(errno.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotFound("not a regular file"));
         }
-        Ok((file, Version::of(&metadata)))
+        Ok((file, Version::of(&stat)))
     }
 }
 
 impl Version {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        let seconds = i128::from(metadata.mtime()) * 1_000_000_000;
+    fn of(stat: &Stat) -> Self {
+        let seconds = i128::from(stat.st_mtime) * 1_000_000_000;
         Self {
-            length: metadata.len(),
-            modified_ns: seconds + i128::from(metadata.mtime_nsec()),
+            length: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified_ns: seconds + i128::from(stat.st_mtime_nsec),
         }
     }
 }
@@ -254,7 +254,7 @@ impl Version {
 impl Handle {
     /// An open file, in the version it has now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
-        let version = Version::of(&file.metadata()?);
+        let version = Version::of(&fstat(&file)?);
         Ok(Self {
             file: Arc::new(file),
             version,
@@ -267,7 +267,7 @@ impl Handle {
     /// # Errors
     /// The disk's, or that the file has changed.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if Version::of(&self.file.metadata()?) == self.version {
+        if Version::of(&fstat(&*self.file)?) == self.version {
             Ok(())
         } else {
             Err(io::Error::other("the file changed while it was sent"))
@@ -305,11 +305,11 @@ impl Handle {
 #[cfg(target_os = "linux")]
 impl Handle {
     /// The bytes of a range, if all of them lie in the page cache; reads nothing from the disk.
-    pub(crate) fn read_cached(&self, range: ByteRange) -> Option<io::Result<Bytes>> {
+    pub(crate) fn read_cached(&self, range: ByteRange) -> Option<Bytes> {
         let length = usize::try_from(range.len()).ok()?;
         let mut buffer = BytesMut::zeroed(length);
         let read = self.read_now(&mut buffer, range.first)?;
-        (read == length).then(|| self.check().map(|()| buffer.freeze()))
+        (read == length).then(|| buffer.freeze())
     }
 
     /// Whether the first and the last byte of a range lie in the page cache, and so, as the kernel
@@ -330,7 +330,7 @@ impl Handle {
 
 #[cfg(not(target_os = "linux"))]
 impl Handle {
-    pub(crate) fn read_cached(&self, _: ByteRange) -> Option<io::Result<Bytes>> {
+    pub(crate) fn read_cached(&self, _: ByteRange) -> Option<Bytes> {
         None
     }
 

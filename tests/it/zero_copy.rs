@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonearm::body::FileBody;
+use tonearm::respond::Piece;
 use tonearm::select::ByteRange;
 use tonearm::server::ZeroCopyStream;
 
@@ -90,7 +91,9 @@ async fn serve(
             last: u64::try_from(LENGTH - 1).unwrap(),
         };
         let lane = (way != Way::NoLane).then(|| lane.clone());
-        let body = FileBody::from_file(file, whole).unwrap().on_lane(lane);
+        let body = FileBody::of_file(file, vec![Piece::Stored(whole)])
+            .unwrap()
+            .on_lane(lane);
         async move { Ok::<_, Infallible>(Response::new(body)) }
     });
     let mut http1 = hyper::server::conn::http1::Builder::new();
@@ -202,7 +205,9 @@ fn a_placeholder_on_another_lane_than_its_writers_ends_the_connection() {
             last: u64::try_from(LENGTH - 1).unwrap(),
         };
         let service = service_fn(|_: Request<Incoming>| {
-            let body = FileBody::from_file(File::open(file.path()).unwrap(), whole).unwrap();
+            let body =
+                FileBody::of_file(File::open(file.path()).unwrap(), vec![Piece::Stored(whole)])
+                    .unwrap();
             let body = body.on_lane(Some(other.clone()));
             async move { Ok::<_, Infallible>(Response::new(body)) }
         });

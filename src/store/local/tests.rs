@@ -185,7 +185,7 @@ fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
     };
     let first = locate();
     assert_eq!((first.length, first.sha256), (4, None));
-    let version = Version::of(&fs::metadata(&file).unwrap());
+    let version = Version::of(&rustix::fs::stat(&file).unwrap());
     let facts = format!(
         r#"{{"file":{{"size":4,"modified_ns":{},"sha256":"{}"}}}}"#,
         version.modified_ns,
