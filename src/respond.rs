@@ -3,7 +3,9 @@
 //! The only author of 200, 206, 304, 412 and 416. Pure: it names the bytes to send and reads none
 //! of them. Which bytes is `select`'s decision; whether anything may be sent was `sign`'s.
 
-use std::fmt::Write as _;
+mod disposition;
+mod problem;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -11,9 +13,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
 
+use self::disposition::attachment;
+pub use self::problem::Problem;
 use crate::recording::{Representation, UnixTime};
 use crate::select::{ByteRange, Selection};
 use crate::sign::Disposition;
@@ -325,100 +327,11 @@ fn content_type(described: &Described, terms: Terms<'_>) -> HeaderValue {
     }
 }
 
-/// RFC 8187 §3.2.1: everything but `attr-char` is escaped.
-const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
-
 fn content_disposition(described: &Described, terms: Terms<'_>) -> HeaderValue {
     match terms.disposition {
         Some(Disposition::Inline) => HeaderValue::from_static("inline"),
         Some(Disposition::Attachment(Some(name))) => attachment(name).into_value(),
         Some(Disposition::Attachment(None)) | None => described.attachment.clone(),
-    }
-}
-
-fn attachment(name: &str) -> String {
-    // A name is a name, not a path, and holds nothing that could end a line.
-    let unsafe_in_names = |c: char| c.is_control() || matches!(c, '/' | '\\');
-    let name = name.replace(unsafe_in_names, "_");
-    // RFC 6266 appendix D: no escapes in the quoted form; what would need one goes beside it.
-    let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '%');
-    let fallback = name.replace(|c| !plain(c), "_");
-    let mut value = format!("attachment; filename=\"{fallback}\"");
-    if fallback != name {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            value,
-            "; filename*=UTF-8''{}",
-            utf8_percent_encode(&name, EXT_VALUE)
-        );
-    }
-    value
-}
-
-/// A failure as a client sees it (RFC 9457): a status, and of the reason what may be told.
-#[derive(Debug, Clone, Serialize)]
-pub struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'static str>,
-    #[serde(skip)]
-    code: StatusCode,
-}
-
-impl Problem {
-    /// A problem that says its status and nothing else.
-    #[must_use]
-    pub fn new(code: StatusCode) -> Self {
-        Self {
-            kind: "about:blank",
-            title: code.canonical_reason().unwrap_or("Error"),
-            status: code.as_u16(),
-            error: None,
-            detail: None,
-            code,
-        }
-    }
-
-    /// Names the reason in one word.
-    #[must_use]
-    pub const fn error(mut self, word: &'static str) -> Self {
-        self.error = Some(word);
-        self
-    }
-
-    /// Says in a sentence what the caller can do about it.
-    #[must_use]
-    pub const fn detail(mut self, sentence: &'static str) -> Self {
-        self.detail = Some(sentence);
-        self
-    }
-
-    /// The response. Never stored: an edge that kept a 404 would go on saying it.
-    #[must_use]
-    pub fn answer(&self) -> Answer {
-        // Numbers and static text always serialise.
-        let body = serde_json::to_vec(self).unwrap_or_default();
-        Answer::new(self.code)
-            .with(header::CONTENT_TYPE, "application/problem+json")
-            .with(header::CACHE_CONTROL, NO_STORE)
-            .sending(vec![Piece::Bytes(body.into())])
     }
 }
 
