@@ -1,0 +1,54 @@
+//! Cores: which there are, and how a program is held to one.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The cores of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    /// The second one of a server with two workers.
+    pub(crate) second: usize,
+    pub(crate) generator: usize,
+}
+
+impl Cores {
+    /// The first two and the last that this process may use.
+    pub(crate) fn find() -> anyhow::Result<Self> {
+        let set = sched_getaffinity(None)?;
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|core| set.is_set(*core))
+            .collect();
+        ensure!(
+            cores.len() >= 2,
+            "it takes two cores: one for a server, one for the load"
+        );
+        Ok(Self {
+            server: cores[0],
+            second: cores[1],
+            generator: cores[cores.len() - 1],
+        })
+    }
+}
+
+/// Holds this thread, and what it starts, to `cores`.
+pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    sched_setaffinity(None::<Pid>, &set).with_context(|| format!("cannot run on cores {cores:?}"))
+}
+
+/// Becomes `command`, held to `cores`; ended with the process that asked for it.
+pub(crate) fn become_pinned(cores: &[usize], command: &[String]) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    pin(cores)?;
+    let (program, arguments) = command.split_first().context("no program is named")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {program}"))
+}
