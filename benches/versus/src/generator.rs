@@ -38,8 +38,9 @@ pub(crate) enum Ask {
     Whole,
     /// Open-ended; after 64 to 256 KiB the connection is reset, and the next seek has a new one.
     Seek,
-    /// Whole files, two to a connection in turn, each dropped from the page cache in between.
-    Cold,
+    /// So many bytes, or a whole file, of two files to a connection in turn, each dropped from the
+    /// page cache in between.
+    Cold(u64),
 }
 
 /// When it asks again.
@@ -62,11 +63,21 @@ pub(crate) struct Tally {
 
 /// Requests that are due at their times.
 struct Arrivals {
-    group: usize,
     period: Duration,
     next: Instant,
     idle: Vec<usize>,
     backlog: VecDeque<Instant>,
+}
+
+impl Arrivals {
+    fn new(rate: u32) -> Self {
+        Self {
+            period: Duration::from_secs(1) / rate.max(1),
+            next: Instant::now(),
+            idle: Vec::new(),
+            backlog: VecDeque::new(),
+        }
+    }
 }
 
 pub(crate) struct Generator<'a> {
@@ -79,7 +90,8 @@ pub(crate) struct Generator<'a> {
     groups: Vec<Group>,
     pub(crate) tallies: Vec<Tally>,
     connections: Vec<Connection>,
-    arrivals: Option<Arrivals>,
+    /// By group; none where a pace is not a rate.
+    arrivals: Vec<Option<Arrivals>>,
     again: Vec<usize>,
     scratch: Vec<u8>,
     random: Random,
@@ -103,7 +115,7 @@ impl<'a> Generator<'a> {
             groups: Vec::new(),
             tallies: Vec::new(),
             connections: Vec::new(),
-            arrivals: None,
+            arrivals: Vec::new(),
             again: Vec::new(),
             scratch: vec![0; SCRATCH],
             random: Random::new(1),
@@ -116,24 +128,19 @@ impl<'a> Generator<'a> {
     pub(crate) fn add(&mut self, group: Group) -> anyhow::Result<()> {
         let number = self.groups.len();
         let (count, pace) = (group.connections, group.pace);
-        if let Pace::Rate(rate) = pace {
-            self.arrivals = Some(Arrivals {
-                group: number,
-                period: Duration::from_secs(1) / rate.max(1),
-                next: Instant::now(),
-                idle: Vec::new(),
-                backlog: VecDeque::new(),
-            });
-        }
+        self.arrivals.push(match pace {
+            Pace::Rate(rate) => Some(Arrivals::new(rate)),
+            Pace::AtOnce | Pace::Once => None,
+        });
         self.groups.push(group);
         self.tallies.push(Tally::default());
         for opened in 1..=count {
             let index = self.connections.len();
             let connection = self.connect(number, index)?;
             self.connections.push(connection);
-            match (pace, &mut self.arrivals) {
-                (Pace::Rate(_), Some(arrivals)) => arrivals.idle.push(index),
-                _ => self.begin(index, Instant::now())?,
+            match &mut self.arrivals[number] {
+                Some(arrivals) => arrivals.idle.push(index),
+                None => self.begin(index, Instant::now())?,
             }
             if opened % BURST == 0 {
                 self.run(Duration::from_millis(2))?;
@@ -165,7 +172,7 @@ impl<'a> Generator<'a> {
     /// Forgets what was counted, so that a measurement begins in full course.
     pub(crate) fn reset(&mut self) {
         self.tallies.fill(Tally::default());
-        if let Some(arrivals) = &mut self.arrivals {
+        for arrivals in self.arrivals.iter_mut().flatten() {
             arrivals.backlog.clear();
             arrivals.next = arrivals.next.max(Instant::now());
         }
@@ -181,10 +188,11 @@ impl<'a> Generator<'a> {
                 return Ok(now - began);
             }
             self.release(now)?;
-            let timeout = match (&self.arrivals, self.again.is_empty()) {
-                (None, true) => (end - now).min(Duration::from_millis(10)),
-                // The next is due before epoll could wake.
-                _ => Duration::ZERO,
+            // At a rate, the next is due before epoll could wake.
+            let waits = self.again.is_empty() && self.arrivals.iter().all(Option::is_none);
+            let timeout = match waits {
+                true => (end - now).min(Duration::from_millis(10)),
+                false => Duration::ZERO,
             };
             self.turn(timeout)?;
         }
@@ -212,15 +220,17 @@ impl<'a> Generator<'a> {
 
     /// Sends what is due by now.
     fn release(&mut self, now: Instant) -> anyhow::Result<()> {
-        while let Some(arrivals) = &mut self.arrivals {
-            let due = arrivals.next;
-            if due > now {
-                break;
-            }
-            arrivals.next += arrivals.period;
-            match arrivals.idle.pop() {
-                Some(index) => self.begin(index, due)?,
-                None => arrivals.backlog.push_back(due),
+        for group in 0..self.groups.len() {
+            while let Some(arrivals) = &mut self.arrivals[group] {
+                let due = arrivals.next;
+                if due > now {
+                    break;
+                }
+                arrivals.next += arrivals.period;
+                match arrivals.idle.pop() {
+                    Some(index) => self.begin(index, due)?,
+                    None => arrivals.backlog.push_back(due),
+                }
             }
         }
         Ok(())
@@ -266,17 +276,18 @@ impl<'a> Generator<'a> {
         if group.ask == Ask::Seek {
             self.reconnect(index)?;
         }
-        match (pace, &mut self.arrivals) {
-            (Pace::AtOnce, _) => self.begin(index, now),
-            (Pace::Rate(_), Some(arrivals)) => match arrivals.backlog.pop_front() {
-                Some(due) => self.begin(index, due),
-                None => {
+        let due = match (pace, &mut self.arrivals[number]) {
+            (Pace::AtOnce, _) => Some(now),
+            (Pace::Rate(_), Some(arrivals)) => {
+                let due = arrivals.backlog.pop_front();
+                if due.is_none() {
                     arrivals.idle.push(index);
-                    Ok(())
                 }
-            },
-            _ => Ok(()),
-        }
+                due
+            }
+            _ => None,
+        };
+        due.map_or(Ok(()), |due| self.begin(index, due))
     }
 
     /// The next request of a connection.
@@ -284,24 +295,25 @@ impl<'a> Generator<'a> {
         let connection = &self.connections[index];
         let group = &self.groups[connection.group];
         let file = group.files.start + self.random.below(group.files.len() as u64) as usize;
+        let mut somewhere = |length: u64| {
+            let first = self.random.below(FILE_LENGTH - length + 1);
+            Range::Closed(first, first + length - 1)
+        };
         let (file, range, enough) = match group.ask {
-            Ask::Range(length) => {
-                let first = self.random.below(FILE_LENGTH - length + 1);
-                (file, Range::Closed(first, first + length - 1), length)
-            }
+            Ask::Range(length) => (file, somewhere(length), length),
             Ask::Whole => (file, Range::Whole, FILE_LENGTH),
             Ask::Seek => {
                 let enough = (64 << 10) + self.random.below(192 << 10);
                 let first = self.random.below(FILE_LENGTH - enough);
                 (file, Range::From(first), enough)
             }
-            Ask::Cold => {
+            Ask::Cold(length) => {
                 let pair = group.files.start + 2 * (index % (group.files.len() / 2));
                 let turn = connection.count % 2;
                 if let Some(dropper) = &self.dropper {
                     dropper.send(pair + 1 - turn)?;
                 }
-                (pair + turn, Range::Whole, FILE_LENGTH)
+                (pair + turn, somewhere(length), length)
             }
         };
         let exchange = Exchange {
@@ -370,10 +382,10 @@ impl<'a> Generator<'a> {
                 self.tallies[connection.group].latencies.push(waited);
             }
         }
-        if let Some(arrivals) = &self.arrivals {
+        for (arrivals, tally) in self.arrivals.iter().zip(&mut self.tallies) {
             let waited = |due: &Instant| (now - *due).as_nanos() as u64;
-            let waits = arrivals.backlog.iter().map(waited);
-            self.tallies[arrivals.group].latencies.extend(waits);
+            let backlog = arrivals.iter().flat_map(|arrivals| &arrivals.backlog);
+            tally.latencies.extend(backlog.map(waited));
         }
         if stalled > 0 {
             self.problems

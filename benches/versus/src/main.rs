@@ -119,7 +119,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
         window: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
     };
     let rounds = options.rounds.unwrap_or(rounds).max(1);
-    let legs = measure_all(&bench, &workloads, &peers, rounds);
+    let (peers, servers) = start_all(&bench, peers, &mut missing);
+    ensure!(!peers.is_empty(), "there is nothing to measure");
+    let legs = measure_all(&bench, &workloads, &peers, servers, rounds);
     let results = Results {
         peers,
         workloads,
@@ -212,14 +214,37 @@ fn raise_descriptors() -> anyhow::Result<()> {
     Ok(setrlimit(Resource::Nofile, most)?)
 }
 
+/// The peers that serve, and a line for each that does not.
+fn start_all(
+    bench: &Bench,
+    peers: Vec<Peer>,
+    missing: &mut Vec<String>,
+) -> (Vec<Peer>, Vec<Option<Running>>) {
+    let mut serving = (Vec::new(), Vec::new());
+    for peer in peers {
+        match bench.start(&peer) {
+            Ok(server) => {
+                serving.0.push(peer);
+                serving.1.push(Some(server));
+            }
+            Err(error) => {
+                let line = format!("{:#}", error.context("does not serve"));
+                eprintln!("{line}");
+                missing.push(line);
+            }
+        }
+    }
+    serving
+}
+
 /// By workload, peer and round; in each round every peer has its turn.
 fn measure_all(
     bench: &Bench,
     workloads: &[Workload],
     peers: &[Peer],
+    mut servers: Vec<Option<Running>>,
     rounds: usize,
 ) -> Vec<Vec<Vec<Option<Leg>>>> {
-    let mut servers: Vec<Option<Running>> = peers.iter().map(|_| None).collect();
     let mut legs = Vec::new();
     for workload in workloads {
         let mut of_workload = vec![Vec::new(); peers.len()];

@@ -87,7 +87,7 @@ impl Kind {
         match self {
             Self::Tonearm | Self::TonearmOther => "HMAC-SHA256",
             Self::NginxNopush | Self::NginxPlain => "MD5 (secure_link)",
-            Self::Lighttpd => "HMAC-SHA256 (mod_secdownload)",
+            Self::Lighttpd => "none (Debian's has no mod_secdownload)",
             Self::StaticWebServer | Self::TowerHttp | Self::Caddy => "none",
         }
     }
@@ -149,11 +149,7 @@ impl Peer {
                 let digest = Md5::digest(format!("{expires}{path} {secret}"));
                 format!("{path}?md5={}&expires={expires}", BASE64URL.encode(digest))
             }
-            Kind::Lighttpd => {
-                let text = format!("/{:x}{path}", expires - LIFE);
-                format!("/dl/{}{text}", BASE64URL.encode(hmac(&text)))
-            }
-            Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy => path,
+            Kind::Lighttpd | Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy => path,
         }
     }
 
@@ -321,12 +317,10 @@ http {{
 
 fn lighttpd(site: &Site<'_>) -> String {
     let (root, port) = (site.root.display(), site.address.port());
-    let secret = String::from_utf8_lossy(SECRET);
     format!(
         "server.document-root = \"{root}\"
 server.bind = \"127.0.0.1\"
 server.port = {port}
-server.modules = (\"mod_secdownload\")
 server.network-backend = \"sendfile\"
 server.event-handler = \"linux-sysepoll\"
 server.listen-backlog = 4096
@@ -337,11 +331,6 @@ server.max-keep-alive-idle = 3600
 server.max-read-idle = 3600
 server.max-write-idle = 3600
 mimetype.assign = (\".wav\" => \"audio/wav\")
-secdownload.secret = \"{secret}\"
-secdownload.document-root = \"{root}\"
-secdownload.uri-prefix = \"/dl/\"
-secdownload.timeout = 86400
-secdownload.algorithm = \"hmac-sha256\"
 "
     )
 }
@@ -352,7 +341,6 @@ fn caddy(site: &Site<'_>) -> String {
         "{{
     admin off
     auto_https off
-    persist_config off
     log {{
         level ERROR
     }}
@@ -471,13 +459,15 @@ impl Running {
         Ok(())
     }
 
-    /// The beginning of what it wrote to standard error.
+    /// The beginning of what it wrote to standard error, on one line.
     fn log(&self) -> String {
         let mut text = String::new();
         if let Ok(file) = File::open(self.scratch.path().join("stderr")) {
-            let _ = file.take(2000).read_to_string(&mut text);
+            let _ = file.take(500).read_to_string(&mut text);
         }
-        text.trim().to_owned()
+        let scratch = self.scratch.path().display().to_string();
+        let text = text.replace(&scratch, "..");
+        text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -532,8 +522,6 @@ mod tests {
         assert_eq!(url.strip_prefix(begin).unwrap().len(), 43);
         let url = Peer::for_test(Kind::NginxPlain).url(1, at);
         assert!(url.ends_with("&expires=1800000000"));
-        let url = Peer::for_test(Kind::Lighttpd).url(1, at);
-        assert!(url.starts_with("/dl/"));
         assert_eq!(
             Peer::for_test(Kind::Caddy).url(1, at),
             format!("/{}", relative(1))

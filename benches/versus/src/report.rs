@@ -215,15 +215,32 @@ impl Results {
             the generator may be the limit.\n\
             - Latency at a rate counts from when a request was due. Elsewhere it counts from when it was sent.\n",
         );
+        for line in self.problems() {
+            let _ = writeln!(text, "- {line}");
+        }
+        text
+    }
+
+    /// Each once, with how often it was met.
+    fn problems(&self) -> Vec<String> {
+        let mut lines: Vec<(String, usize)> = Vec::new();
         for (number, workload) in self.workloads.iter().enumerate() {
             for (peer, legs) in self.peers.iter().zip(&self.legs[number]) {
                 for problem in legs.iter().flatten().flat_map(|leg| &leg.problems) {
                     let name = peer.kind.name();
-                    let _ = writeln!(text, "- **{name}, {}**: {problem}", workload.title);
+                    let line = format!("**{name}, {}**: {problem}", workload.title);
+                    match lines.iter_mut().find(|(known, _)| *known == line) {
+                        Some((_, count)) => *count += 1,
+                        None => lines.push((line, 1)),
+                    }
                 }
             }
         }
-        text
+        let times = |(line, count)| match count {
+            1 => line,
+            _ => format!("{line} ({count} times)"),
+        };
+        lines.into_iter().map(times).collect()
     }
 }
 
@@ -263,8 +280,8 @@ mod tests {
     use crate::peers::Kind as PeerKind;
     use crate::workload::Shares;
 
-    fn leg(rate: f64, server: f64) -> Option<Leg> {
-        Some(Leg {
+    fn leg(rate: f64, server: f64) -> Leg {
+        Leg {
             figures: vec![(Measure::Requests, rate), (Measure::P99, 0.001)],
             shares: Some(Shares {
                 server,
@@ -272,7 +289,7 @@ mod tests {
                 others: 0.0,
             }),
             problems: Vec::new(),
-        })
+        }
     }
 
     fn results() -> Results {
@@ -285,9 +302,9 @@ mod tests {
             peers: kinds.map(Peer::for_test).to_vec(),
             workloads: Workload::select(&["64k-64".to_owned()]).unwrap(),
             legs: vec![vec![
-                vec![leg(300.0, 0.5), leg(200.0, 0.5)],
-                vec![leg(10.0, 0.95), leg(10.0, 0.95)],
-                vec![leg(100.0, 0.95), None],
+                vec![Some(leg(300.0, 0.5)), Some(leg(200.0, 0.5))],
+                vec![Some(leg(10.0, 0.95)), Some(leg(10.0, 0.95))],
+                vec![Some(leg(100.0, 0.95)), None],
             ]],
             missing: vec!["caddy (apt-get install caddy)".to_owned()],
             command: "command".to_owned(),
