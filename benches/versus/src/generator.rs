@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::ops::Range as Span;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -11,6 +10,7 @@ use mio::{Events, Poll};
 
 use crate::connection::{Connection, Exchange, Progress, Range, SCRATCH, Target};
 use crate::pattern::{FILE_LENGTH, Pattern, Random};
+use crate::store::ColdFiles;
 
 /// One response in so many is compared byte by byte.
 const CHECKED: u64 = 16;
@@ -18,6 +18,8 @@ const CHECKED: u64 = 16;
 const BURST: usize = 64;
 /// After so many failures a measurement is given up.
 const MOST_FAILURES: u64 = 100;
+/// Steps of rest after a turn without work, so that the kernel's queue is not fought for.
+const PAUSE: usize = 32;
 /// A seek that takes longer is reported.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,14 @@ pub(crate) enum Pace {
     Once,
 }
 
+/// Time of a drive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Driven {
+    pub(crate) elapsed: Duration,
+    /// Without anything to do.
+    pub(crate) idle: Duration,
+}
+
 /// What a group got.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tally {
@@ -83,8 +93,7 @@ impl Arrivals {
 pub(crate) struct Generator<'a> {
     target: &'a Target,
     pattern: &'a Pattern,
-    /// Takes the number of a file that is to be cold again.
-    dropper: Option<Sender<usize>>,
+    cold: Option<ColdFiles>,
     poll: Poll,
     events: Events,
     groups: Vec<Group>,
@@ -104,12 +113,12 @@ impl<'a> Generator<'a> {
     pub(crate) fn new(
         target: &'a Target,
         pattern: &'a Pattern,
-        dropper: Option<Sender<usize>>,
+        cold: Option<ColdFiles>,
     ) -> io::Result<Self> {
         Ok(Self {
             target,
             pattern,
-            dropper,
+            cold,
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             groups: Vec::new(),
@@ -178,33 +187,39 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Drives all groups; how long it really took.
-    pub(crate) fn run(&mut self, window: Duration) -> anyhow::Result<Duration> {
+    /// Drives all groups; how long it really took. It never sleeps: to wake it would cost the
+    /// server, which sends from the other core, more than the request itself.
+    pub(crate) fn run(&mut self, window: Duration) -> anyhow::Result<Driven> {
         let began = Instant::now();
         let end = began + window;
-        loop {
-            let now = Instant::now();
-            if now >= end {
-                return Ok(now - began);
-            }
+        let (mut now, mut idle) = (began, Duration::ZERO);
+        while now < end {
             self.release(now)?;
-            // At a rate, the next is due before epoll could wake.
-            let waits = self.again.is_empty() && self.arrivals.iter().all(Option::is_none);
-            let timeout = match waits {
-                true => (end - now).min(Duration::from_millis(10)),
-                false => Duration::ZERO,
-            };
-            self.turn(timeout)?;
+            if let Some(cold) = &mut self.cold {
+                cold.step()?;
+            }
+            let worked = self.turn()?;
+            let then = Instant::now();
+            if !worked {
+                idle += then - now;
+            }
+            now = then;
         }
+        Ok(Driven {
+            elapsed: now - began,
+            idle,
+        })
     }
 
-    fn turn(&mut self, timeout: Duration) -> anyhow::Result<()> {
+    /// Looks after every connection that is ready; whether there was one.
+    fn turn(&mut self) -> anyhow::Result<bool> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        match self.poll.poll(&mut events, Some(timeout)) {
+        match self.poll.poll(&mut events, Some(Duration::ZERO)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
         let mut again = std::mem::take(&mut self.again);
+        let worked = !events.is_empty() || !again.is_empty();
         for event in &events {
             self.advance(event.token().0)?;
         }
@@ -215,7 +230,10 @@ impl<'a> Generator<'a> {
         self.events = events;
         again.append(&mut self.again);
         self.again = again;
-        Ok(())
+        if !worked {
+            (0..PAUSE).for_each(|_| std::hint::spin_loop());
+        }
+        Ok(worked)
     }
 
     /// Sends what is due by now.
@@ -310,10 +328,14 @@ impl<'a> Generator<'a> {
             Ask::Cold(length) => {
                 let pair = group.files.start + 2 * (index % (group.files.len() / 2));
                 let turn = connection.count % 2;
-                if let Some(dropper) = &self.dropper {
-                    dropper.send(pair + 1 - turn)?;
+                if let Some(cold) = &mut self.cold {
+                    cold.want(pair + 1 - turn);
                 }
-                (pair + turn, somewhere(length), length)
+                let range = match length {
+                    FILE_LENGTH => Range::Whole,
+                    _ => somewhere(length),
+                };
+                (pair + turn, range, length)
             }
         };
         let exchange = Exchange {

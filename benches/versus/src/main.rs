@@ -23,7 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use launch::Cores;
 use pattern::Pattern;
-use peers::{Kind, Peer, Running};
+use peers::{DESCRIPTORS, Kind, Peer, Running};
 use report::Results;
 use store::Store;
 use workload::{Bench, Leg, Workload};
@@ -206,12 +206,15 @@ fn build_tonearm() -> anyhow::Result<PathBuf> {
 
 /// As many descriptors as may be, for this process and the servers.
 fn raise_descriptors() -> anyhow::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+    let limit = |most| Rlimit {
+        current: most,
+        maximum: most,
     };
-    Ok(setrlimit(Resource::Nofile, most)?)
+    // Only a privileged user may go beyond the limit there is.
+    if setrlimit(Resource::Nofile, limit(Some(DESCRIPTORS))).is_err() {
+        setrlimit(Resource::Nofile, limit(getrlimit(Resource::Nofile).maximum))?;
+    }
+    Ok(())
 }
 
 /// The peers that serve, and a line for each that does not.

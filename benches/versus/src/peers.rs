@@ -27,8 +27,8 @@ use crate::store::{COLD, Store, WARM, relative};
 const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
 /// Life of the signed URLs of a run.
 const LIFE: u64 = 6 * 3600;
-/// Descriptors of a server that has 10,000 connections.
-const DESCRIPTORS: u64 = 16_384;
+/// Descriptors of a server that has 10,000 connections; lighttpd takes half of them for connections.
+pub(crate) const DESCRIPTORS: u64 = 32_768;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -385,7 +385,8 @@ fn version(kind: Kind, program: &Path) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().next().unwrap_or_default().trim();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
     let setting = match kind {
         Kind::NginxNopush => ", tcp_nopush on",
         Kind::NginxPlain => ", tcp_nopush off",

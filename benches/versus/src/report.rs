@@ -211,7 +211,7 @@ impl Results {
             share(|shares| shares.others),
         );
         text.push_str(
-            "- \u{2020} The generator's core was more than 95 % busy and the server's less than 90 %: \
+            "- \u{2020} The generator had work for more than 95 % of its time, and the server's core less than 90 %: \
             the generator may be the limit.\n\
             - Latency at a rate counts from when a request was due. Elsewhere it counts from when it was sent.\n",
         );

@@ -1,16 +1,14 @@
 //! The recordings that every peer serves, laid out as tonearm's store.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
-use std::thread;
-use std::time::Duration;
+use std::io::{self, Write as _};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use rustix::fs::{Advice, fadvise, fstatfs};
 
-use crate::launch;
 use crate::pattern::{FILE_LENGTH, Pattern};
 
 /// Files that stay in the page cache.
@@ -19,8 +17,8 @@ pub(crate) const WARM: usize = 64;
 pub(crate) const COLD: usize = 16;
 
 const TMPFS: i64 = 0x0102_1994;
-/// Dropped at once, so that the generator's core is not held for long.
-const SLICE: u64 = 1 << 20;
+/// Dropped at once, about 10 us of work.
+const SLICE: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 
 pub(crate) struct Store {
     pub(crate) root: PathBuf,
@@ -59,41 +57,60 @@ impl Store {
         Ok(())
     }
 
-    /// Makes all cold files cold, and gives a line by which to name those to be so again.
-    pub(crate) fn dropper(&self, core: usize) -> anyhow::Result<Sender<usize>> {
-        for file in WARM..WARM + COLD {
-            drop_from_cache(&self.root, file, Duration::ZERO)?;
-        }
-        let (sender, receiver) = mpsc::channel();
-        let root = self.root.clone();
-        thread::spawn(move || -> anyhow::Result<()> {
-            launch::pin(&[core])?;
-            for file in receiver {
-                drop_from_cache(&root, file, Duration::from_micros(100))?;
-            }
-            Ok(())
-        });
-        Ok(sender)
+    /// The cold files, and cold they are.
+    pub(crate) fn cold(&self) -> anyhow::Result<ColdFiles> {
+        let open = |file| File::open(self.root.join(relative(file)));
+        let handles = (WARM..WARM + COLD).map(open).collect::<Result<_, _>>()?;
+        let mut cold = ColdFiles {
+            handles,
+            line: VecDeque::new(),
+        };
+        (WARM..WARM + COLD).for_each(|file| cold.want(file));
+        while cold.step()? {}
+        Ok(cold)
     }
 }
 
-fn drop_from_cache(root: &Path, file: usize, pause: Duration) -> anyhow::Result<()> {
-    let handle = File::open(root.join(relative(file)))?;
-    for offset in (0..FILE_LENGTH).step_by(SLICE as usize) {
-        fadvise(
-            &handle,
-            offset,
-            std::num::NonZeroU64::new(SLICE),
-            Advice::DontNeed,
-        )?;
-        thread::sleep(pause);
+/// Drops files from the page cache, a slice at a time, so that the load is not held up.
+pub(crate) struct ColdFiles {
+    handles: Vec<File>,
+    /// Files and offsets that are to be dropped.
+    line: VecDeque<(usize, u64)>,
+}
+
+impl ColdFiles {
+    /// `file` is to be cold again.
+    pub(crate) fn want(&mut self, file: usize) {
+        let slices = (0..FILE_LENGTH).step_by(SLICE.get() as usize);
+        self.line.extend(slices.map(|offset| (file - WARM, offset)));
     }
-    Ok(())
+
+    /// Drops one slice; whether there was one to drop.
+    pub(crate) fn step(&mut self) -> io::Result<bool> {
+        let Some((file, offset)) = self.line.pop_front() else {
+            return Ok(false);
+        };
+        fadvise(&self.handles[file], offset, Some(SLICE), Advice::DontNeed)?;
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_dropped_slice_by_slice() {
+        let handles = vec![tempfile::tempfile().unwrap()];
+        let line = VecDeque::new();
+        let mut cold = ColdFiles { handles, line };
+        cold.want(WARM);
+        let mut slices = 0;
+        while cold.step().unwrap() {
+            slices += 1;
+        }
+        assert_eq!(slices, FILE_LENGTH >> 20);
+    }
 
     #[test]
     fn a_file_lies_where_tonearm_looks_for_it() {

@@ -1,6 +1,5 @@
 //! The workloads, and one measurement of one of them against one server.
 
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::generator::{Ask, Generator, Group, Pace, Tally};
@@ -8,7 +7,7 @@ use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, permille, resident};
 use crate::pattern::{FILE_LENGTH, Pattern};
 use crate::peers::{Peer, Running};
-use crate::store::{COLD, Store, WARM};
+use crate::store::{COLD, ColdFiles, Store, WARM};
 
 const KIB: u64 = 1 << 10;
 /// Listeners and downloads of the mixed workload, and readers of cold files.
@@ -129,7 +128,7 @@ impl Workload {
     }
 }
 
-/// Shares of a core.
+/// Shares of a core; the generator's is what it does not spend looking for work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
     pub(crate) server: f64,
@@ -151,6 +150,8 @@ pub(crate) struct Leg {
 struct Driven {
     tallies: Vec<Tally>,
     elapsed: f64,
+    /// Share of the generator's time.
+    busy: f64,
     cpu: Cpu,
     problems: Vec<String>,
 }
@@ -161,7 +162,7 @@ impl Driven {
         let ours = self.cpu.server + self.cpu.generator;
         Shares {
             server: share(self.cpu.server),
-            generator: share(self.cpu.generator),
+            generator: self.busy,
             others: share(self.cpu.everyone.saturating_sub(ours)),
         }
     }
@@ -218,21 +219,22 @@ impl Bench {
         &self,
         server: &Running,
         groups: &[Group],
-        dropper: Option<Sender<usize>>,
+        cold: Option<ColdFiles>,
     ) -> anyhow::Result<Driven> {
-        let mut generator = Generator::new(&server.target, &self.pattern, dropper)?;
+        let mut generator = Generator::new(&server.target, &self.pattern, cold)?;
         for group in groups {
             generator.add(group.clone())?;
         }
         generator.run((self.window / 4).min(Duration::from_millis(300)))?;
         generator.reset();
         let before = Cpu::now(&server.processes)?;
-        let elapsed = generator.run(self.window)?;
+        let time = generator.run(self.window)?;
         let cpu = Cpu::now(&server.processes)?.since(before);
         generator.close_books();
         Ok(Driven {
             tallies: generator.tallies,
-            elapsed: elapsed.as_secs_f64(),
+            elapsed: time.elapsed.as_secs_f64(),
+            busy: 1.0 - time.idle.as_secs_f64() / time.elapsed.as_secs_f64(),
             cpu,
             problems: generator.problems,
         })
@@ -312,8 +314,8 @@ impl Bench {
             files: WARM..WARM + COLD,
             ..group(FEW, Ask::Cold(length), pace)
         };
-        let dropper = self.store.dropper(self.cores.generator)?;
-        let mut beside = self.drive(server, &[warm, readers], Some(dropper))?;
+        let cold = self.store.cold()?;
+        let mut beside = self.drive(server, &[warm, readers], Some(cold))?;
         let (before, after) = (alone.latency(0, 990), beside.latency(0, 990));
         alone.problems.append(&mut beside.problems);
         Ok(Leg {
@@ -413,6 +415,7 @@ mod tests {
                 latencies: vec![3_000_000_000, 1_000_000_000],
             }],
             elapsed: 2.0,
+            busy: 0.75,
             cpu: Cpu {
                 server: Duration::from_secs(1),
                 generator: Duration::from_secs(2),
@@ -423,7 +426,7 @@ mod tests {
         let shares = driven.shares();
         assert_eq!(
             (shares.server, shares.generator, shares.others),
-            (0.5, 1.0, 0.5)
+            (0.5, 0.75, 0.5)
         );
         assert_eq!(driven.per_second(0), 5.0);
         assert_eq!(driven.bytes_per_second(0), 50.0);
