@@ -4,6 +4,7 @@ mod connection;
 mod generator;
 mod launch;
 mod measure;
+mod network;
 mod pattern;
 mod peers;
 mod report;
@@ -79,6 +80,9 @@ struct Options {
     /// Another one to measure beside it
     #[arg(long, value_name = "PATH")]
     tonearm_other: Option<PathBuf>,
+    /// TCP's congestion control on loopback; "" for what the system has
+    #[arg(long, value_name = "NAME", default_value = "cubic")]
+    congestion: String,
     /// Directory on a disk for 1.3 GB of recordings [default: that of temporary files]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -95,7 +99,10 @@ fn main() -> anyhow::Result<()> {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let mut workloads = Workload::select(&options.workloads)?;
-    let (peers, mut missing) = find_peers(options)?;
+    let tonearm = find_tonearm(options)?;
+    let network = network(options, &tonearm);
+    let (peers, mut missing) = find_peers(options, &tonearm)?;
+    missing.extend(network.err().map(|error| format!("{error:#}")));
     let cores = Cores::find()?;
     raise_descriptors()?;
     let place = options.data.clone().unwrap_or_else(std::env::temp_dir);
@@ -127,6 +134,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         workloads,
         legs,
         missing,
+        congestion: network::congestion()?,
         command: command_line(),
     };
     let text = results.markdown();
@@ -137,8 +145,41 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A loopback that has the congestion control which was asked for.
+fn network(options: &Options, tonearm: &Path) -> anyhow::Result<()> {
+    let wanted = &options.congestion;
+    let entered = match (network::built(), wanted.as_str()) {
+        (_, "") => Ok(()),
+        (None, _) => network::enter(wanted, tonearm),
+        (Some(_), _) => network::set_up(wanted),
+    };
+    entered.with_context(|| format!("loopback without {wanted}"))
+}
+
+/// The tonearm to measure; an empty path where none was asked for.
+fn find_tonearm(options: &Options) -> anyhow::Result<PathBuf> {
+    match (network::built(), &options.tonearm) {
+        (Some(path), _) => Ok(path),
+        (None, Some(path)) => absolute(path),
+        (None, None) if is_wanted(options, Kind::Tonearm) => build_tonearm(),
+        (None, None) => Ok(PathBuf::new()),
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| path.display().to_string())
+}
+
+fn is_wanted(options: &Options, kind: Kind) -> bool {
+    match options.peers.is_empty() {
+        true => kind != Kind::TonearmOther || options.tonearm_other.is_some(),
+        false => options.peers.iter().any(|name| name == kind.name()),
+    }
+}
+
 /// Those that were asked for and are there, and a line for each that is not.
-fn find_peers(options: &Options) -> anyhow::Result<(Vec<Peer>, Vec<String>)> {
+fn find_peers(options: &Options, tonearm: &Path) -> anyhow::Result<(Vec<Peer>, Vec<String>)> {
     for name in &options.peers {
         let known = || Kind::ALL.iter().map(|kind| kind.name());
         ensure!(
@@ -147,25 +188,11 @@ fn find_peers(options: &Options) -> anyhow::Result<(Vec<Peer>, Vec<String>)> {
             known().collect::<Vec<_>>().join(" ")
         );
     }
-    let wanted = |kind: &Kind| match options.peers.is_empty() {
-        true => *kind != Kind::TonearmOther || options.tonearm_other.is_some(),
-        false => options.peers.iter().any(|name| name == kind.name()),
-    };
-    let tonearm = match &options.tonearm {
-        Some(path) => path.clone(),
-        None if wanted(&Kind::Tonearm) => build_tonearm()?,
-        None => PathBuf::new(),
-    };
-    let absolute = |path: &PathBuf| {
-        path.canonicalize()
-            .with_context(|| path.display().to_string())
-    };
     let binaries = [
-        wanted(&Kind::Tonearm)
-            .then(|| absolute(&tonearm))
-            .transpose()?,
-        options.tonearm_other.as_ref().map(absolute).transpose()?,
+        Some(tonearm.to_owned()),
+        options.tonearm_other.as_deref().map(absolute).transpose()?,
     ];
+    let wanted = |kind: &Kind| is_wanted(options, *kind);
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
     for kind in Kind::ALL.into_iter().filter(wanted) {
         match Peer::find(kind, &binaries) {

@@ -19,6 +19,8 @@ pub(crate) struct Results {
     pub(crate) legs: Vec<Vec<Vec<Option<Leg>>>>,
     /// Peers that are not there, and how to get them; what else was left out.
     pub(crate) missing: Vec<String>,
+    /// Of TCP on the loopback.
+    pub(crate) congestion: String,
     pub(crate) command: String,
 }
 
@@ -51,13 +53,14 @@ impl Results {
         let now = jiff::Timestamp::now().to_string();
         let mut text = format!(
             "## Measured beside others\n\nOn {}, {}.\n\n```sh\n{}\n```\n\n\
-            Each server on one core of its own, the load generator on another, loopback; servers take \
+            Each server on one core of its own, the load generator on another, loopback with {} TCP; servers take \
             turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
             of them, to the better nginx of that workload, which is named with its own median. Every \
             response's status, range and length are checked, and all bytes of one in 16.\n\n",
             now.get(..10).unwrap_or_default(),
             machine(),
             self.command,
+            self.congestion,
         );
         for peer in &self.peers {
             let _ = writeln!(text, "- {}", peer.describe());
@@ -307,6 +310,7 @@ mod tests {
                 vec![Some(leg(100.0, 0.95)), None],
             ]],
             missing: vec!["caddy (apt-get install caddy)".to_owned()],
+            congestion: "cubic".to_owned(),
             command: "command".to_owned(),
         }
     }
