@@ -4,8 +4,11 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Niceness of servers and generator.
+const HURRIED: i32 = -10;
 
 /// The cores of a run.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,13 @@ pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
         set.set(*core);
     }
     sched_setaffinity(None::<Pid>, &set).with_context(|| format!("cannot run on cores {cores:?}"))
+}
+
+/// Goes before what else runs here, as far as this user may; what is started goes before it too.
+pub(crate) fn hurry() {
+    if setpriority_process(None, HURRIED).is_err() {
+        eprintln!("not allowed to go before other processes");
+    }
 }
 
 /// Becomes `command`, held to `cores`; ended with the process that asked for it.

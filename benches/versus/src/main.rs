@@ -68,6 +68,9 @@ struct Options {
     /// How often each is measured [default: 5, quick 3]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
+    /// How often a measurement is taken again that other processes disturbed
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    patience: usize,
     /// Shorter and fewer measurements
     #[arg(long)]
     quick: bool,
@@ -118,11 +121,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
         missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
     }
     launch::pin(&[cores.generator])?;
+    launch::hurry();
     let (seconds, rounds) = if options.quick { (0.5, 3) } else { (2.0, 5) };
     let bench = Bench {
         store,
         pattern,
         cores,
+        patience: options.patience,
         window: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
     };
     let rounds = options.rounds.unwrap_or(rounds).max(1);
@@ -302,7 +307,7 @@ fn measure_one(
     server: &mut Option<Running>,
 ) -> Leg {
     let measured = ensure_running(bench, peer, server)
-        .and_then(|running| bench.measure(workload, peer, running));
+        .and_then(|running| bench.measure_in_quiet(workload, peer, running));
     let name = peer.kind.name();
     match measured {
         Ok(leg) => {

@@ -386,7 +386,7 @@ fn version(kind: Kind, program: &Path) -> Option<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or_default();
-    let line = line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_start_matches("Version:").trim();
     let setting = match kind {
         Kind::NginxNopush => ", tcp_nopush on",
         Kind::NginxPlain => ", tcp_nopush off",

@@ -208,7 +208,7 @@ impl Results {
         };
         let _ = writeln!(
             text,
-            "- Of a core, over all closed loops: servers {}, generator {}, other processes {}.",
+            "- Of a core, over all measurements: servers {}, generator {}, other processes {}.",
             share(|shares| shares.server),
             share(|shares| shares.generator),
             share(|shares| shares.others),
