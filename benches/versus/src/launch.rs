@@ -1,5 +1,6 @@
 //! Cores: which there are, and how a program is held to one.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -9,6 +10,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Niceness of servers and generator.
 const HURRIED: i32 = -10;
+
+/// Where a session is a scheduling group, only the group's niceness counts against other sessions.
+const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// The cores of a run.
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +51,30 @@ pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
     sched_setaffinity(None::<Pid>, &set).with_context(|| format!("cannot run on cores {cores:?}"))
 }
 
-/// Goes before what else runs here, as far as this user may; what is started goes before it too.
-pub(crate) fn hurry() {
-    if setpriority_process(None, HURRIED).is_err() {
-        eprintln!("not allowed to go before other processes");
+/// While it is kept, servers and generator go before what else runs here, as far as this user may.
+pub(crate) struct Hurry {
+    /// Niceness of the session's scheduling group, where sessions have one.
+    before: Option<String>,
+}
+
+impl Hurry {
+    pub(crate) fn begin() -> Self {
+        let group = fs::read_to_string(AUTOGROUP).unwrap_or_default();
+        let before = group.split_whitespace().last().map(str::to_owned);
+        if setpriority_process(None, HURRIED).is_err() {
+            eprintln!("not allowed to go before other processes");
+            return Self { before: None };
+        }
+        let _ = fs::write(AUTOGROUP, HURRIED.to_string());
+        Self { before }
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = fs::write(AUTOGROUP, before);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use launch::Cores;
+use launch::{Cores, Hurry};
 use pattern::Pattern;
 use peers::{DESCRIPTORS, Kind, Peer, Running};
 use report::Results;
@@ -121,7 +121,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
     }
     launch::pin(&[cores.generator])?;
-    launch::hurry();
+    let _hurry = Hurry::begin();
     let (seconds, rounds) = if options.quick { (0.5, 3) } else { (2.0, 5) };
     let bench = Bench {
         store,
