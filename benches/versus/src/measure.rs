@@ -1,0 +1,332 @@
+//! What is measured, out of what the kernel counts and what the generator saw.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// One figure of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Measure {
+    Requests,
+    Bytes,
+    Seeks,
+    BulkBytes,
+    BulkAlone,
+    BulkKept,
+    Cpu,
+    P50,
+    P99,
+    P99Alone,
+    P99Beside,
+    ColdRatio,
+    ColdBytes,
+    RestMemory,
+    Memory512,
+    Memory10000,
+    TwoWorkers,
+    TwoWorkersCpu,
+}
+
+/// Which table a figure stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Rate,
+    Cpu,
+    Latency,
+    Memory,
+}
+
+impl Measure {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "req/s",
+            Self::Bytes => "bytes/s",
+            Self::Seeks => "seeks/s",
+            Self::BulkBytes => "bulk bytes/s",
+            Self::BulkAlone => "bulk bytes/s alone",
+            Self::BulkKept => "bulk kept of what it has alone",
+            Self::Cpu => "CPU per request",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::P99Alone => "p99 alone",
+            Self::P99Beside => "p99 beside cold readers",
+            Self::ColdRatio => "p99 beside cold readers, over alone",
+            Self::ColdBytes => "cold bytes/s",
+            Self::RestMemory => "at rest",
+            Self::Memory512 => "512 connections, beyond rest",
+            Self::Memory10000 => "10,000 connections, beyond rest",
+            Self::TwoWorkers => "req/s, over one worker",
+            Self::TwoWorkersCpu => "CPU per request, over one worker",
+        }
+    }
+
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Cpu => Kind::Cpu,
+            Self::P50 | Self::P99 | Self::P99Alone | Self::P99Beside | Self::ColdRatio => {
+                Kind::Latency
+            }
+            Self::RestMemory | Self::Memory512 | Self::Memory10000 => Kind::Memory,
+            _ => Kind::Rate,
+        }
+    }
+
+    /// A figure that is a ratio by itself, and is shown as it is.
+    pub(crate) const fn is_ratio(self) -> bool {
+        matches!(
+            self,
+            Self::BulkKept | Self::ColdRatio | Self::TwoWorkers | Self::TwoWorkersCpu
+        )
+    }
+
+    pub(crate) const fn higher_is_better(self) -> bool {
+        matches!(self.kind(), Kind::Rate) && !matches!(self, Self::TwoWorkersCpu)
+    }
+
+    /// A value with its unit: rates a second, times in seconds, memory in bytes.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            _ if self.is_ratio() => ratio_text(value),
+            Self::Requests | Self::Seeks => format!("{value:.0}/s"),
+            Self::Bytes | Self::BulkBytes | Self::BulkAlone | Self::ColdBytes => {
+                format!("{:.0} MiB/s", value / f64::from(1 << 20))
+            }
+            Self::RestMemory | Self::Memory512 | Self::Memory10000 => {
+                format!("{:.1} MiB", value / f64::from(1 << 20))
+            }
+            _ if value < 1e-3 => format!("{:.1} us", value * 1e6),
+            _ => format!("{:.2} ms", value * 1e3),
+        }
+    }
+}
+
+/// Two digits where they mean something.
+pub(crate) fn ratio_text(ratio: f64) -> String {
+    match ratio {
+        10.0.. => format!("{ratio:.1}"),
+        _ => format!("{ratio:.2}"),
+    }
+}
+
+/// The `part` of 1000 of `values`, by nearest rank.
+pub(crate) fn permille(values: &mut [u64], part: usize) -> Option<u64> {
+    let rank = (values.len() * part).div_ceil(1000).max(1);
+    let (_, value, _) = (rank <= values.len()).then(|| values.select_nth_unstable(rank - 1))?;
+    Some(*value)
+}
+
+/// Middle, least and most of some ratios.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values
+            .into_iter()
+            .filter(|value| value.is_finite())
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            0 => f64::midpoint(values[middle - 1], values[middle]),
+            _ => values[middle],
+        };
+        Some(Self {
+            median,
+            least,
+            most,
+        })
+    }
+
+    /// Of `values` over `others`, round by round; a round that lacks one is left out.
+    pub(crate) fn of_pairs(values: &[Option<f64>], others: &[Option<f64>]) -> Option<Self> {
+        let pairs = values.iter().zip(others);
+        Self::of(pairs.filter_map(|(value, other)| match (value, other) {
+            (Some(value), Some(other)) if *other > 0.0 => Some(value / other),
+            _ => None,
+        }))
+    }
+}
+
+/// CPU time at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    pub(crate) server: Duration,
+    pub(crate) generator: Duration,
+    /// Of all cores and all processes.
+    pub(crate) everyone: Duration,
+}
+
+impl Cpu {
+    pub(crate) fn now(server: &[u32]) -> anyhow::Result<Self> {
+        let mut total = 0;
+        for process in server {
+            total += ticks_of(&process.to_string())?;
+        }
+        let stat = fs::read_to_string("/proc/stat")?;
+        Ok(Self {
+            server: from_ticks(total),
+            generator: from_ticks(ticks_of("self")?),
+            everyone: from_ticks(busy_ticks(&stat).context("/proc/stat")?),
+        })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            server: self.server.saturating_sub(before.server),
+            generator: self.generator.saturating_sub(before.generator),
+            everyone: self.everyone.saturating_sub(before.everyone),
+        }
+    }
+}
+
+fn ticks_of(process: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+    Ok(stat_fields(&stat).context(path)?.1)
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Parent and `utime + stime`, of all threads, in `/proc/PID/stat`.
+fn stat_fields(stat: &str) -> Option<(u32, u64)> {
+    // The name may hold spaces and parentheses.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    Some((fields.get(1)?.parse().ok()?, ticks(11)? + ticks(12)?))
+}
+
+/// All but idle and waiting for a disk, on the first line of `/proc/stat`; guests are counted in it.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace();
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    let (user, nice, system) = (next()?, next()?, next()?);
+    let (_idle, _waiting) = (next()?, next()?);
+    let (hard, soft, stolen) = (next()?, next()?, next()?);
+    Some(user + nice + system + hard + soft + stolen)
+}
+
+/// `root` and all processes below it.
+pub(crate) fn family(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let process = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            Some((process, stat_fields(&stat)?.0))
+        })
+        .collect();
+    let mut members = vec![root];
+    let mut at = 0;
+    while at < members.len() {
+        let parent = members[at];
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        members.extend(children.map(|(child, _)| *child));
+        at += 1;
+    }
+    members
+}
+
+/// Resident bytes of some processes.
+pub(crate) fn resident(processes: &[u32]) -> anyhow::Result<u64> {
+    let mut total = 0;
+    for process in processes {
+        let path = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+        total += resident_field(&status).context(path)?;
+    }
+    Ok(total)
+}
+
+fn resident_field(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_by_nearest_rank() {
+        let mut values: Vec<u64> = (1..=100).rev().collect();
+        assert_eq!(permille(&mut values, 500), Some(50));
+        assert_eq!(permille(&mut values, 990), Some(99));
+        assert_eq!(permille(&mut values, 1000), Some(100));
+        assert_eq!(permille(&mut [7], 990), Some(7));
+        assert_eq!(permille(&mut [], 500), None);
+    }
+
+    #[test]
+    fn ratios_are_of_pairs() {
+        let spread = Spread::of_pairs(
+            &[Some(2.0), Some(9.0), None, Some(4.0)],
+            &[Some(1.0), Some(3.0), Some(5.0), Some(4.0)],
+        );
+        let expected = Spread {
+            median: 2.0,
+            least: 1.0,
+            most: 3.0,
+        };
+        assert_eq!(spread, Some(expected));
+        assert_eq!(Spread::of_pairs(&[Some(1.0)], &[Some(0.0)]), None);
+        assert_eq!(Spread::of([1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses() {
+        let stat = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 9 8 7";
+        assert_eq!(stat_fields(stat), Some((7, 200)));
+        assert_eq!(stat_fields("42 (a) S"), None);
+    }
+
+    #[test]
+    fn busy_is_all_but_idle_and_waiting() {
+        let stat = "cpu  10 20 30 1000 500 1 2 3 4 5\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(66));
+        assert_eq!(busy_ticks("intr 1"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_kilobytes() {
+        assert_eq!(
+            resident_field("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            Some(2 << 20)
+        );
+        assert_eq!(resident_field("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_process_is_of_its_own_family() {
+        let own = std::process::id();
+        assert_eq!(family(own).first(), Some(&own));
+        assert!(resident(&[own]).unwrap() > 0);
+        assert!(Cpu::now(&[own]).unwrap().everyone > Duration::ZERO);
+    }
+
+    #[test]
+    fn figures_have_units() {
+        assert_eq!(Measure::Requests.show(1234.6), "1235/s");
+        assert_eq!(Measure::P99.show(0.000_25), "250.0 us");
+        assert_eq!(Measure::P99.show(0.25), "250.00 ms");
+        assert_eq!(Measure::Memory512.show(3.0 * 1_048_576.0), "3.0 MiB");
+        assert_eq!(Measure::BulkKept.show(0.125), "0.12");
+    }
+}

@@ -1,0 +1,559 @@
+//! The servers: where they are found, how each is set up as well as it can be, and how it is ended.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs::{self, File, Permissions};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use md5::{Digest as _, Md5};
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::Sha256;
+
+use crate::connection::Target;
+use crate::generator::{Ask, Generator, Group, Pace};
+use crate::measure;
+use crate::pattern::Pattern;
+use crate::store::{COLD, Store, WARM, relative};
+
+const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
+/// Life of the signed URLs of a run.
+const LIFE: u64 = 6 * 3600;
+/// Descriptors of a server that has 10,000 connections; lighttpd takes half of them for connections.
+pub(crate) const DESCRIPTORS: u64 = 32_768;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tonearm,
+    TonearmOther,
+    NginxNopush,
+    NginxPlain,
+    Lighttpd,
+    StaticWebServer,
+    TowerHttp,
+    Caddy,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Tonearm,
+        Self::TonearmOther,
+        Self::NginxNopush,
+        Self::NginxPlain,
+        Self::Lighttpd,
+        Self::StaticWebServer,
+        Self::TowerHttp,
+        Self::Caddy,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tonearm => "tonearm",
+            Self::TonearmOther => "tonearm-other",
+            Self::NginxNopush => "nginx-nopush",
+            Self::NginxPlain => "nginx-plain",
+            Self::Lighttpd => "lighttpd",
+            Self::StaticWebServer => "static-web-server",
+            Self::TowerHttp => "tower-http",
+            Self::Caddy => "caddy",
+        }
+    }
+
+    /// Program and the command that installs it.
+    const fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NginxNopush | Self::NginxPlain => ("nginx", "apt-get install nginx-light"),
+            Self::Lighttpd => ("lighttpd", "apt-get install lighttpd"),
+            Self::StaticWebServer => (
+                "static-web-server",
+                "cargo install static-web-server --locked --no-default-features",
+            ),
+            Self::Caddy => ("caddy", "apt-get install caddy"),
+            Self::TonearmOther => ("", "--tonearm-other PATH"),
+            Self::Tonearm | Self::TowerHttp => ("", ""),
+        }
+    }
+
+    /// What is checked of a URL before its file is served.
+    const fn signature(self) -> &'static str {
+        match self {
+            Self::Tonearm | Self::TonearmOther => "HMAC-SHA256",
+            Self::NginxNopush | Self::NginxPlain => "MD5 (secure_link)",
+            Self::Lighttpd => "none (Debian's has no mod_secdownload)",
+            Self::StaticWebServer | Self::TowerHttp | Self::Caddy => "none",
+        }
+    }
+
+    pub(crate) const fn is_nginx(self) -> bool {
+        matches!(self, Self::NginxNopush | Self::NginxPlain)
+    }
+
+    pub(crate) const fn is_tonearm(self) -> bool {
+        matches!(self, Self::Tonearm | Self::TonearmOther)
+    }
+}
+
+/// A server that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) kind: Kind,
+    program: PathBuf,
+    pub(crate) version: String,
+}
+
+impl Peer {
+    /// The peer, or the command that would install it.
+    pub(crate) fn find(kind: Kind, tonearm: &[Option<PathBuf>; 2]) -> Result<Self, &'static str> {
+        let (name, install) = kind.program();
+        let program = match kind {
+            Kind::Tonearm => tonearm[0].clone(),
+            Kind::TonearmOther => tonearm[1].clone(),
+            Kind::TowerHttp => env::current_exe().ok(),
+            _ => on_path(name),
+        };
+        let program = program.ok_or(install)?;
+        let version = version(kind, &program).ok_or(install)?;
+        Ok(Self {
+            kind,
+            program,
+            version,
+        })
+    }
+
+    /// For the report.
+    pub(crate) fn describe(&self) -> String {
+        let (name, version) = (self.kind.name(), &self.version);
+        format!("{name}: {version}; signature: {}", self.kind.signature())
+    }
+
+    /// Path and query of a file, signed where the server checks it.
+    fn url(&self, file: usize, expires: u64) -> String {
+        let path = format!("/{}", relative(file));
+        match self.kind {
+            Kind::Tonearm | Kind::TonearmOther => {
+                let path = format!("/media{path}");
+                let token = format!("1.versus.{expires}");
+                let text = format!("tonearm-url-v1\nGET\n*\n{path}\n{token}");
+                format!("{path}?sig={token}.{}", BASE64URL.encode(hmac(&text)))
+            }
+            Kind::NginxNopush | Kind::NginxPlain => {
+                let secret = String::from_utf8_lossy(SECRET);
+                let digest = Md5::digest(format!("{expires}{path} {secret}"));
+                format!("{path}?md5={}&expires={expires}", BASE64URL.encode(digest))
+            }
+            Kind::Lighttpd | Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy => path,
+        }
+    }
+
+    /// Starts it on a free port, held to `cores`, and waits until it serves the right bytes.
+    pub(crate) fn start(
+        &self,
+        store: &Store,
+        pattern: &Pattern,
+        cores: &[usize],
+    ) -> anyhow::Result<Running> {
+        let scratch = tempfile::Builder::new().prefix("versus-").tempdir()?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let site = Site {
+            root: &store.root,
+            scratch: scratch.path(),
+            address,
+            workers: cores.len(),
+        };
+        let mut command = Command::new(env::current_exe()?);
+        let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+        command.args(["launch", "--cores", &list.join(","), "--"]);
+        self.command(&site, &mut command)?;
+        let log = File::create(scratch.path().join("stderr"))?;
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .env("HOME", scratch.path())
+            .envs(environment(self.kind))
+            .current_dir(scratch.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = command.spawn()?;
+        let expires = unix_now()? + LIFE;
+        let target = Target::new(address, WARM + COLD, |file| self.url(file, expires));
+        let mut running = Running {
+            child,
+            scratch,
+            target,
+            processes: Vec::new(),
+        };
+        running.wait(pattern).with_context(|| self.kind.name())?;
+        running.processes = measure::family(running.child.id());
+        Ok(running)
+    }
+
+    /// Adds the program and its arguments, and writes what it reads.
+    fn command(&self, site: &Site<'_>, command: &mut Command) -> anyhow::Result<()> {
+        let configuration = site.scratch.join("configuration");
+        command.arg(&self.program);
+        match self.kind {
+            Kind::Tonearm | Kind::TonearmOther => {
+                let keyring = site.scratch.join("keyring.toml");
+                let secret = BASE64URL.encode(SECRET);
+                fs::write(
+                    &keyring,
+                    format!("[[key]]\nkid = \"versus\"\nsecret = \"{secret}\"\n"),
+                )?;
+                fs::set_permissions(&keyring, Permissions::from_mode(0o600))?;
+                command.args(["serve", "--admin-listen", "127.0.0.1:0", "--listen"]);
+                command.arg(site.address.to_string()).arg("--storage");
+                command.arg(site.root).arg("--keyring").arg(&keyring);
+                command.args(["--workers", &site.workers.to_string()]);
+            }
+            Kind::NginxNopush | Kind::NginxPlain => {
+                fs::write(&configuration, nginx(site, self.kind == Kind::NginxNopush))?;
+                command.arg("-p").arg(site.scratch).arg("-e").arg("stderr");
+                command.arg("-c").arg(&configuration);
+            }
+            Kind::Lighttpd => {
+                fs::write(&configuration, lighttpd(site))?;
+                command.arg("-D").arg("-f").arg(&configuration);
+            }
+            Kind::StaticWebServer => {
+                command.args(["--host", "127.0.0.1", "--port"]);
+                command.arg(site.address.port().to_string());
+                command.arg("--root").arg(site.root);
+                command.args(["--threads-multiplier", "1", "--log-level", "error"]);
+                command.args(["--cache-control-headers", "false"]);
+            }
+            Kind::TowerHttp => {
+                command.arg("serve-dir").arg(site.root);
+                command.arg(site.address.to_string());
+            }
+            Kind::Caddy => {
+                fs::write(&configuration, caddy(site))?;
+                command.args(["run", "--adapter", "caddyfile", "--config"]);
+                command.arg(&configuration);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn environment(kind: Kind) -> Vec<(&'static str, &'static str)> {
+    match kind {
+        Kind::Tonearm | Kind::TonearmOther => vec![
+            ("TONEARM_LOG_FILTER", "off"),
+            ("TONEARM_LIMITS_HEADER_TIMEOUT", "10m"),
+        ],
+        Kind::Caddy => vec![("GOMAXPROCS", "1")],
+        _ => Vec::new(),
+    }
+}
+
+/// What a configuration needs to know.
+struct Site<'a> {
+    root: &'a Path,
+    scratch: &'a Path,
+    address: SocketAddr,
+    workers: usize,
+}
+
+fn nginx(site: &Site<'_>, nopush: bool) -> String {
+    let Site { root, scratch, .. } = site;
+    let (root, scratch) = (root.display(), scratch.display());
+    let (address, secret) = (site.address, String::from_utf8_lossy(SECRET));
+    // A master that is root would give its workers to a user who may not read the store.
+    let user = match rustix::process::geteuid().is_root() {
+        true => "user root;",
+        false => "",
+    };
+    let nopush = if nopush { "on" } else { "off" };
+    let mut temporary = String::new();
+    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        let _ = writeln!(temporary, "    {kind}_temp_path {scratch}/{kind};");
+    }
+    format!(
+        "{user}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {DESCRIPTORS};
+pid {scratch}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections {DESCRIPTORS}; use epoll; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush {nopush};
+    tcp_nodelay on;
+    aio off;
+    open_file_cache max=1024 inactive=1h;
+    open_file_cache_valid 60s;
+    open_file_cache_min_uses 1;
+    keepalive_timeout 1h;
+    keepalive_requests 1000000000;
+    client_header_timeout 1h;
+    server_tokens off;
+    types {{ audio/wav wav; }}
+{temporary}
+    server {{
+        listen {address} backlog=4096;
+        root {root};
+        location / {{
+            secure_link $arg_md5,$arg_expires;
+            secure_link_md5 \"$secure_link_expires$uri {secret}\";
+            if ($secure_link = \"\") {{ return 403; }}
+            if ($secure_link = \"0\") {{ return 403; }}
+        }}
+    }}
+}}
+"
+    )
+}
+
+fn lighttpd(site: &Site<'_>) -> String {
+    let (root, port) = (site.root.display(), site.address.port());
+    format!(
+        "server.document-root = \"{root}\"
+server.bind = \"127.0.0.1\"
+server.port = {port}
+server.network-backend = \"sendfile\"
+server.event-handler = \"linux-sysepoll\"
+server.listen-backlog = 4096
+server.max-fds = {DESCRIPTORS}
+server.max-connections = 12000
+server.max-keep-alive-requests = 65535
+server.max-keep-alive-idle = 3600
+server.max-read-idle = 3600
+server.max-write-idle = 3600
+mimetype.assign = (\".wav\" => \"audio/wav\")
+"
+    )
+}
+
+fn caddy(site: &Site<'_>) -> String {
+    let (root, address) = (site.root.display(), site.address);
+    format!(
+        "{{
+    admin off
+    auto_https off
+    log {{
+        level ERROR
+    }}
+}}
+http://{address} {{
+    bind 127.0.0.1
+    root * {root}
+    file_server
+}}
+"
+    )
+}
+
+fn hmac(text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).expect("HMAC takes a key of any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn unix_now() -> anyhow::Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
+}
+
+/// Where a program is, Debian's places for servers included.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(more)
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file())
+}
+
+/// What a program says of itself, in one line.
+fn version(kind: Kind, program: &Path) -> Option<String> {
+    let flag = match kind {
+        Kind::TowerHttp => return locked_version("tower-http"),
+        Kind::NginxNopush | Kind::NginxPlain | Kind::Lighttpd => "-v",
+        Kind::Caddy => "version",
+        _ => "--version",
+    };
+    let output = Command::new(program).arg(flag).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.trim_start_matches("Version:").trim();
+    let setting = match kind {
+        Kind::NginxNopush => ", tcp_nopush on",
+        Kind::NginxPlain => ", tcp_nopush off",
+        _ => "",
+    };
+    let binary = match kind.is_tonearm() {
+        // Two builds of one version are told apart.
+        true => format!(
+            ", binary {:.8}",
+            hex(&Sha256::digest(fs::read(program).ok()?))
+        ),
+        false => String::new(),
+    };
+    output
+        .status
+        .success()
+        .then(|| format!("{line}{setting}{binary}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn locked_version(name: &str) -> Option<String> {
+    let lock = include_str!("../Cargo.lock");
+    let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+    let (version, _) = rest.split_once('"')?;
+    Some(format!("{name} {version}, ServeDir on hyper"))
+}
+
+/// A server that serves; ended when dropped.
+pub(crate) struct Running {
+    child: Child,
+    scratch: tempfile::TempDir,
+    pub(crate) target: Target,
+    pub(crate) processes: Vec<u32>,
+}
+
+impl Running {
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Until it answers with the right bytes.
+    fn wait(&mut self, pattern: &Pattern) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("ended at once, {status}: {}", self.log());
+            }
+            if std::net::TcpStream::connect(self.target.address).is_ok() {
+                break;
+            }
+            if Instant::now() > end {
+                bail!("does not listen: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut generator = Generator::new(&self.target, pattern, None)?;
+        generator.add(Group {
+            connections: 16,
+            ask: Ask::Range(64 << 10),
+            pace: Pace::Once,
+            files: 0..WARM,
+        })?;
+        generator.settle(Duration::from_secs(5))?;
+        if let Some(problem) = generator.problems.first() {
+            bail!("does not serve: {problem}: {}", self.log());
+        }
+        Ok(())
+    }
+
+    /// The beginning of what it wrote to standard error, on one line.
+    fn log(&self) -> String {
+        let mut text = String::new();
+        if let Ok(file) = File::open(self.scratch.path().join("stderr")) {
+            let _ = file.take(500).read_to_string(&mut text);
+        }
+        let scratch = self.scratch.path().display().to_string();
+        let text = text.replace(&scratch, "..");
+        text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let process = Pid::from_raw(self.child.id().cast_signed());
+        let signal = |signal| process.map(|process| kill_process(process, signal));
+        signal(Signal::TERM);
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            if self.has_ended() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        signal(Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+impl Peer {
+    pub(crate) fn for_test(kind: Kind) -> Self {
+        Self {
+            kind,
+            program: PathBuf::new(),
+            version: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        for (at, kind) in Kind::ALL.iter().enumerate() {
+            assert!(
+                Kind::ALL[..at]
+                    .iter()
+                    .all(|other| other.name() != kind.name())
+            );
+        }
+    }
+
+    #[test]
+    fn signed_targets_have_their_shapes() {
+        let at = 1_800_000_000;
+        let url = Peer::for_test(Kind::Tonearm).url(1, at);
+        let begin = "/media/app-101/test-account-01/call-01.wav?sig=1.versus.1800000000.";
+        assert_eq!(url.strip_prefix(begin).unwrap().len(), 43);
+        let url = Peer::for_test(Kind::NginxPlain).url(1, at);
+        assert!(url.ends_with("&expires=1800000000"));
+        assert_eq!(
+            Peer::for_test(Kind::Caddy).url(1, at),
+            format!("/{}", relative(1))
+        );
+    }
+
+    #[test]
+    fn the_signature_is_that_of_the_published_format() {
+        // Computed by another implementation from the same key, path and expiry.
+        let url = Peer::for_test(Kind::Tonearm).url(1, 1_800_000_000);
+        assert!(
+            url.ends_with(".ODk6BlcHq3iQYdofZkKjbtpkwGY64KQG9SFaTyUWYAc"),
+            "{url}"
+        );
+    }
+
+    #[test]
+    fn the_peer_of_this_package_knows_its_version() {
+        assert!(locked_version("tower-http").unwrap().contains(" 0."));
+    }
+
+    #[test]
+    fn the_two_nginx_differ_in_one_word() {
+        let site = Site {
+            root: Path::new("/r"),
+            scratch: Path::new("/s"),
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            workers: 1,
+        };
+        let (on, off) = (nginx(&site, true), nginx(&site, false));
+        assert!(on.contains("tcp_nopush on;"));
+        assert_eq!(on.replace("tcp_nopush on;", "tcp_nopush off;"), off);
+    }
+}

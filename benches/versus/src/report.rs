@@ -1,0 +1,349 @@
+//! The table: ratios to the better nginx of each workload.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use crate::measure::{Kind, Measure, Spread, ratio_text};
+use crate::peers::Peer;
+use crate::workload::{Leg, Workload};
+
+/// Busier than this, the generator may be the limit,
+const GENERATOR_FULL: f64 = 0.95;
+/// unless the server is as busy as this.
+const SERVER_FULL: f64 = 0.90;
+
+pub(crate) struct Results {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) workloads: Vec<Workload>,
+    /// By workload, peer and round.
+    pub(crate) legs: Vec<Vec<Vec<Option<Leg>>>>,
+    /// Peers that are not there, and how to get them; what else was left out.
+    pub(crate) missing: Vec<String>,
+    /// Of TCP on the loopback.
+    pub(crate) congestion: String,
+    pub(crate) command: String,
+}
+
+impl Results {
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = self.heading();
+        let tables = [
+            (
+                Kind::Rate,
+                "Requests, seeks or bytes a second (more is better)",
+            ),
+            (
+                Kind::Cpu,
+                "CPU time of the server a request (less is better)",
+            ),
+            (Kind::Latency, "Latency (less is better)"),
+            (Kind::Memory, "Resident memory (less is better)"),
+        ];
+        for (kind, title) in tables {
+            let rows = self.rows(kind);
+            if !rows.is_empty() {
+                let _ = write!(text, "\n### {title}\n\n{}{rows}", self.header());
+            }
+        }
+        text.push_str(&self.notes());
+        text
+    }
+
+    fn heading(&self) -> String {
+        let now = jiff::Timestamp::now().to_string();
+        let mut text = format!(
+            "## Measured beside others\n\nOn {}, {}.\n\n```sh\n{}\n```\n\n\
+            Each server on one core of its own, the load generator on another, loopback with {} TCP; servers take \
+            turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
+            of them, to the better nginx of that workload, which is named with its own median. Every \
+            response's status, range and length are checked, and all bytes of one in 16.\n\n",
+            now.get(..10).unwrap_or_default(),
+            machine(),
+            self.command,
+            self.congestion,
+        );
+        for peer in &self.peers {
+            let _ = writeln!(text, "- {}", peer.describe());
+        }
+        for missing in &self.missing {
+            let _ = writeln!(text, "- missing: {missing}");
+        }
+        text
+    }
+
+    fn header(&self) -> String {
+        let names: Vec<&str> = self.peers.iter().map(|peer| peer.kind.name()).collect();
+        let mut header = format!("| workload | figure | 1 is | {} |", names.join(" | "));
+        if self.tonearms().is_some() {
+            header.push_str(" other / tonearm |");
+        }
+        let columns = header.matches('|').count() - 1;
+        format!("{header}\n|{}\n", "---|".repeat(columns))
+    }
+
+    fn rows(&self, kind: Kind) -> String {
+        let mut rows = String::new();
+        for (number, workload) in self.workloads.iter().enumerate() {
+            for measure in self.measures(number) {
+                if measure.kind() == kind {
+                    let row = self.row(number, measure);
+                    let _ = writeln!(rows, "| {} | {} | {row} |", workload.title, measure.label());
+                }
+            }
+        }
+        rows
+    }
+
+    fn row(&self, workload: usize, measure: Measure) -> String {
+        let absolute = measure.is_ratio() || measure.kind() == Kind::Memory;
+        let reference = self.reference(workload).filter(|_| !absolute);
+        let figures = |peer| self.figures(workload, peer, measure);
+        let mut cells = vec![reference.map_or_else(String::new, |peer| {
+            let name = self.peers[peer].kind.name();
+            let median = Spread::of(figures(peer).into_iter().flatten());
+            median.map_or_else(String::new, |one| {
+                format!("{name}: {}", measure.show(one.median))
+            })
+        })];
+        for peer in 0..self.peers.len() {
+            let cell = match reference {
+                Some(reference) => {
+                    let spread = Spread::of_pairs(&figures(peer), &figures(reference));
+                    spread.map(|spread| self.ratio_cell(spread, workload, peer, measure))
+                }
+                None => Spread::of(figures(peer).into_iter().flatten())
+                    .map(|spread| show(spread, |value| measure.show(value))),
+            };
+            cells.push(cell.unwrap_or_default());
+        }
+        if let Some((one, other)) = self.tonearms() {
+            let spread = Spread::of_pairs(&figures(other), &figures(one));
+            cells.push(spread.map_or_else(String::new, |spread| show(spread, ratio_text)));
+        }
+        cells.join(" | ")
+    }
+
+    fn ratio_cell(&self, spread: Spread, workload: usize, peer: usize, measure: Measure) -> String {
+        let mut cell = show(spread, ratio_text);
+        if measure.kind() == Kind::Latency {
+            let own = self.figures(workload, peer, measure);
+            if let Some(own) = Spread::of(own.into_iter().flatten()) {
+                let _ = write!(cell, ", {}", measure.show(own.median));
+            }
+        }
+        if measure.kind() == Kind::Rate && self.generator_was_limit(workload, peer) {
+            cell.push_str(" \u{2020}");
+        }
+        cell
+    }
+
+    /// Which peer is 1: the nginx that is better at the workload's first figure, else the first peer.
+    fn reference(&self, workload: usize) -> Option<usize> {
+        let measure = *self.measures(workload).first()?;
+        let median = |peer: usize| {
+            let figures = self.figures(workload, peer, measure);
+            Spread::of(figures.into_iter().flatten()).map(|spread| spread.median)
+        };
+        let goodness = |value: f64| match measure.higher_is_better() {
+            true => value,
+            false => -value,
+        };
+        let nginxes = (0..self.peers.len()).filter(|peer| self.peers[*peer].kind.is_nginx());
+        let known = nginxes.filter_map(|peer| Some((peer, goodness(median(peer)?))));
+        let best = known.max_by(|(_, one), (_, other)| one.total_cmp(other));
+        best.map_or_else(|| median(0).map(|_| 0), |(peer, _)| Some(peer))
+    }
+
+    /// Places of the two tonearms, if both are there.
+    fn tonearms(&self) -> Option<(usize, usize)> {
+        let mut places = (0..self.peers.len()).filter(|peer| self.peers[*peer].kind.is_tonearm());
+        Some((places.next()?, places.next()?))
+    }
+
+    /// Figures of a workload, in the order in which they were told.
+    fn measures(&self, workload: usize) -> Vec<Measure> {
+        let legs = self.legs[workload].iter().flatten().flatten();
+        let first = legs.max_by_key(|leg| leg.figures.len());
+        first.map_or_else(Vec::new, |leg| {
+            leg.figures.iter().map(|(measure, _)| *measure).collect()
+        })
+    }
+
+    /// Round by round.
+    fn figures(&self, workload: usize, peer: usize, measure: Measure) -> Vec<Option<f64>> {
+        let figure = |leg: &Leg| {
+            let mut figures = leg.figures.iter();
+            figures
+                .find(|(one, _)| *one == measure)
+                .map(|(_, value)| *value)
+        };
+        let legs = &self.legs[workload][peer];
+        legs.iter()
+            .map(|leg| leg.as_ref().and_then(figure))
+            .collect()
+    }
+
+    fn generator_was_limit(&self, workload: usize, peer: usize) -> bool {
+        let shares = || {
+            self.legs[workload][peer]
+                .iter()
+                .flatten()
+                .filter_map(|leg| leg.shares)
+        };
+        let generator = Spread::of(shares().map(|share| share.generator));
+        let server = Spread::of(shares().map(|share| share.server));
+        generator.is_some_and(|share| share.median > GENERATOR_FULL)
+            && server.is_some_and(|share| share.median < SERVER_FULL)
+    }
+
+    fn notes(&self) -> String {
+        let mut text = String::from("\n### Notes\n\n");
+        let legs = || self.legs.iter().flatten().flatten().flatten();
+        let share = |pick: fn(&crate::workload::Shares) -> f64| {
+            let shares = legs().filter_map(|leg| leg.shares.as_ref().map(pick));
+            Spread::of(shares).map_or_else(
+                || "-".to_owned(),
+                |spread| show(spread, |share| format!("{:.0} %", share * 100.0)),
+            )
+        };
+        let _ = writeln!(
+            text,
+            "- Of a core, over all measurements: servers {}, generator {}, other processes {}.",
+            share(|shares| shares.server),
+            share(|shares| shares.generator),
+            share(|shares| shares.others),
+        );
+        text.push_str(
+            "- \u{2020} The generator had work for more than 95 % of its time, and the server's core less than 90 %: \
+            the generator may be the limit.\n\
+            - Latency at a rate counts from when a request was due. Elsewhere it counts from when it was sent.\n",
+        );
+        for line in self.problems() {
+            let _ = writeln!(text, "- {line}");
+        }
+        text
+    }
+
+    /// Each once, with how often it was met.
+    fn problems(&self) -> Vec<String> {
+        let mut lines: Vec<(String, usize)> = Vec::new();
+        for (number, workload) in self.workloads.iter().enumerate() {
+            for (peer, legs) in self.peers.iter().zip(&self.legs[number]) {
+                for problem in legs.iter().flatten().flat_map(|leg| &leg.problems) {
+                    let name = peer.kind.name();
+                    let line = format!("**{name}, {}**: {problem}", workload.title);
+                    match lines.iter_mut().find(|(known, _)| *known == line) {
+                        Some((_, count)) => *count += 1,
+                        None => lines.push((line, 1)),
+                    }
+                }
+            }
+        }
+        let times = |(line, count)| match count {
+            1 => line,
+            _ => format!("{line} ({count} times)"),
+        };
+        lines.into_iter().map(times).collect()
+    }
+}
+
+fn show(spread: Spread, text: impl Fn(f64) -> String) -> String {
+    let Spread {
+        median,
+        least,
+        most,
+    } = spread;
+    match least.total_cmp(&most) {
+        std::cmp::Ordering::Equal => text(median),
+        _ => format!("{} ({}..{})", text(median), text(least), text(most)),
+    }
+}
+
+/// CPU, cores and kernel.
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("an unnamed CPU", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = cpu
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let system = rustix::system::uname();
+    let kernel = system.release().to_string_lossy().into_owned();
+    format!("{model}, {cores} cores, Linux {kernel}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::Kind as PeerKind;
+    use crate::workload::Shares;
+
+    fn leg(rate: f64, server: f64) -> Leg {
+        Leg {
+            figures: vec![(Measure::Requests, rate), (Measure::P99, 0.001)],
+            shares: Some(Shares {
+                server,
+                generator: 0.99,
+                others: 0.0,
+            }),
+            problems: Vec::new(),
+        }
+    }
+
+    fn results() -> Results {
+        let kinds = [
+            PeerKind::Tonearm,
+            PeerKind::NginxNopush,
+            PeerKind::NginxPlain,
+        ];
+        Results {
+            peers: kinds.map(Peer::for_test).to_vec(),
+            workloads: Workload::select(&["64k-64".to_owned()]).unwrap(),
+            legs: vec![vec![
+                vec![Some(leg(300.0, 0.5)), Some(leg(200.0, 0.5))],
+                vec![Some(leg(10.0, 0.95)), Some(leg(10.0, 0.95))],
+                vec![Some(leg(100.0, 0.95)), None],
+            ]],
+            missing: vec!["caddy (apt-get install caddy)".to_owned()],
+            congestion: "cubic".to_owned(),
+            command: "command".to_owned(),
+        }
+    }
+
+    #[test]
+    fn ratios_are_to_the_better_nginx() {
+        let results = results();
+        assert_eq!(results.reference(0), Some(2));
+        let row = results.row(0, Measure::Requests);
+        assert_eq!(row, "nginx-plain: 100/s | 3.00 \u{2020} | 0.10 | 1.00");
+        let row = results.row(0, Measure::P99);
+        assert_eq!(
+            row,
+            "nginx-plain: 1.00 ms | 1.00, 1.00 ms | 1.00, 1.00 ms | 1.00, 1.00 ms"
+        );
+    }
+
+    #[test]
+    fn without_an_nginx_the_first_peer_is_one() {
+        let mut results = results();
+        results.peers.truncate(1);
+        assert_eq!(results.reference(0), Some(0));
+    }
+
+    #[test]
+    fn a_missing_peer_and_a_problem_are_named() {
+        let mut results = results();
+        if let Some(leg) = &mut results.legs[0][1][0] {
+            leg.problems.push("wrong byte".to_owned());
+        }
+        let text = results.markdown();
+        assert!(text.contains("- missing: caddy (apt-get install caddy)"));
+        assert!(text.contains("- **nginx-nopush, 64 KiB ranges, 64**: wrong byte"));
+        assert!(text.contains("| workload | figure | 1 is | tonearm | nginx-nopush | nginx-plain |\n|---|---|---|---|---|---|\n"));
+    }
+}
