@@ -4,6 +4,7 @@
 //! connection begins and ends; what is answered on it is the [`Handler`]'s.
 
 mod connection;
+mod turns;
 mod wire;
 mod zero_copy;
 
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::turns::Turns;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
 use crate::recording::UnixTime;
@@ -95,6 +97,9 @@ pub async fn run<H: Handler>(
     let listener = TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
+    let turns = Arc::new(Turns::default());
+    let serving = Arc::clone(&turns);
+    let serving = tokio::spawn(async move { serving.serve().await });
     let mut pause = MIN_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -110,6 +115,7 @@ pub async fn run<H: Handler>(
                     peer,
                     Arc::clone(&handler),
                     settings,
+                    Arc::clone(&turns),
                     shutdown.clone(),
                 );
                 let cut = cut.clone();
@@ -131,15 +137,15 @@ pub async fn run<H: Handler>(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(settings.drain, connections.wait())
-        .await
-        .is_ok()
-    {
-        return Ok(Drained { cut: 0 });
-    }
-    let left = connections.len();
+    let drained = tokio::time::timeout(settings.drain, connections.wait()).await;
+    let left = if drained.is_ok() {
+        0
+    } else {
+        connections.len()
+    };
     cut.cancel();
     connections.wait().await;
+    serving.abort();
     Ok(Drained { cut: left })
 }
 

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::turns::Turns;
 use super::wire::{Protocol, Seen, Wire, linger};
 use super::{Arrival, Handler, Settings, instant, now};
 use crate::body::{FileBody, Lane};
@@ -36,13 +37,14 @@ pub(super) async fn serve<H: Handler>(
     peer: SocketAddr,
     handler: Arc<H>,
     settings: Settings,
+    turns: Arc<Turns>,
     shutdown: CancellationToken,
 ) {
     if let Err(error) = tune(&stream) {
         tracing::debug!(%peer, %error, "a connection ended before it began");
         return;
     }
-    let mut wire = Wire::new(stream);
+    let mut wire = Wire::new(stream, turns);
     let protocol = tokio::select! {
         () = shutdown.cancelled() => return,
         sniffed = tokio::time::timeout(settings.header_timeout, wire.sniff()) => sniffed,

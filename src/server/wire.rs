@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 
 use super::ZeroCopyStream;
+use super::turns::Turns;
 use crate::body::Lane;
 
 /// The client's connection preface (RFC 9113 §3.4).
@@ -52,9 +53,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream, turns: Arc<Turns>) -> Self {
         Self {
-            stream: ZeroCopyStream::new(stream),
+            stream: ZeroCopyStream::new(stream).taking_turns(turns),
             prefix: BytesMut::new(),
             lines: None,
             ended: false,

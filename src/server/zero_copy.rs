@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -9,6 +10,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::turns::{Turn, Turns};
 use crate::body::segment::{Announced, Lane, is_placeholder};
 
 /// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
@@ -27,6 +29,7 @@ pub struct ZeroCopyStream {
     stream: TcpStream,
     lane: Lane,
     corked: bool,
+    turn: Option<Turn>,
 }
 
 impl ZeroCopyStream {
@@ -37,7 +40,14 @@ impl ZeroCopyStream {
             stream,
             lane: Lane::default(),
             corked: false,
+            turn: None,
         }
+    }
+
+    /// Takes its turns among the connections of one runtime.
+    pub(super) fn taking_turns(mut self, turns: Arc<Turns>) -> Self {
+        self.turn = Some(Turn::of(turns));
+        self
     }
 
     /// The lane for the bodies of this connection, and of no other; `None` on systems other than
@@ -117,15 +127,33 @@ impl ZeroCopyStream {
         if length >= CORKED_FROM {
             self.cork(true)?;
         }
+        let allowed = match &mut self.turn {
+            Some(turn) => {
+                if !memory.is_empty() {
+                    turn.begin();
+                }
+                ready!(turn.poll_allowance(cx))
+            }
+            None => length,
+        };
         loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            let sent = self
-                .stream
-                .try_io(Interest::WRITABLE, || self.send(memory, segment, length));
+            let ready = self.stream.poll_write_ready(cx);
+            if let (Poll::Pending, Some(turn)) = (&ready, &mut self.turn) {
+                turn.pass();
+            }
+            ready!(ready)?;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                self.send(memory, segment, length.min(allowed))
+            });
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+                done => {
+                    if let (Ok(sent), Some(turn)) = (&done, &mut self.turn) {
+                        turn.spend(*sent);
+                    }
+                    return Poll::Ready(done);
+                }
             }
         }
     }

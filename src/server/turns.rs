@@ -1,0 +1,215 @@
+//! Turns: what keeps downloads from making listeners wait.
+//!
+//! A response that has already sent a good part is a download; one that has not is somebody's seek.
+//! Downloads stand in a line, and a few of them are let through once per round of the scheduler, so
+//! that between any two everybody else who is ready has been served. While nobody else is, more are
+//! let through, each with more; when a seek comes, one at a time. Nobody starves: the line moves
+//! with every round.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+/// A response that has sent so much is a download.
+const DOWNLOAD_FROM: usize = 1024 * 1024;
+/// What a download may send in a turn while others wait.
+const LEAST: usize = 256 * 1024;
+/// What it may send in a turn while nobody does.
+const MOST: usize = 1024 * 1024;
+/// Most downloads that are let through in one round.
+const MOST_A_ROUND: usize = 64;
+
+/// The line of one runtime's downloads.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    line: Mutex<VecDeque<(Waker, Arc<AtomicUsize>)>>,
+    arrived: Notify,
+    /// Writes of others since the last round.
+    others: AtomicU64,
+}
+
+impl Turns {
+    fn line(&self) -> MutexGuard<'_, VecDeque<(Waker, Arc<AtomicUsize>)>> {
+        // Nothing that holds the lock can panic half-way.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets downloads through, round after round.
+    pub(super) async fn serve(&self) {
+        let mut width = 1;
+        loop {
+            if self.line().is_empty() {
+                self.arrived.notified().await;
+            }
+            // Comes back when all who were ready have run and the sockets have been asked again.
+            tokio::task::yield_now().await;
+            let contended = self.others.swap(0, Ordering::Relaxed) > 0;
+            width = if contended {
+                1
+            } else {
+                MOST_A_ROUND.min(width * 2)
+            };
+            let allowance = if contended { LEAST } else { MOST };
+            let mut line = self.line();
+            for _ in 0..width.min(line.len()) {
+                if let Some((waker, granted)) = line.pop_front() {
+                    granted.store(allowance, Ordering::Relaxed);
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+/// One connection's place among the others.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    granted: Arc<AtomicUsize>,
+    waiting: bool,
+    /// What the response under way has sent.
+    sent: usize,
+}
+
+impl Turn {
+    pub(super) fn of(turns: Arc<Turns>) -> Self {
+        Self {
+            turns,
+            granted: Arc::default(),
+            waiting: false,
+            sent: 0,
+        }
+    }
+
+    /// Another response begins.
+    pub(super) fn begin(&mut self) {
+        self.sent = 0;
+    }
+
+    /// How much may be sent now; a download waits for its turn.
+    pub(super) fn poll_allowance(&mut self, cx: &Context<'_>) -> Poll<usize> {
+        if self.sent < DOWNLOAD_FROM {
+            self.turns.others.fetch_add(1, Ordering::Relaxed);
+            return Poll::Ready(DOWNLOAD_FROM - self.sent);
+        }
+        match self.granted.load(Ordering::Relaxed) {
+            0 => {
+                if !self.waiting {
+                    self.waiting = true;
+                    let entry = (cx.waker().clone(), Arc::clone(&self.granted));
+                    self.turns.line().push_back(entry);
+                    self.turns.arrived.notify_one();
+                }
+                Poll::Pending
+            }
+            allowance => {
+                self.waiting = false;
+                Poll::Ready(allowance)
+            }
+        }
+    }
+
+    /// So much was sent; what is left of a turn goes on with the next write.
+    pub(super) fn spend(&mut self, sent: usize) {
+        self.sent = self.sent.saturating_add(sent);
+        let left = self.granted.load(Ordering::Relaxed);
+        self.granted
+            .store(left.saturating_sub(sent), Ordering::Relaxed);
+    }
+
+    /// The socket takes nothing more: the turn is over.
+    pub(super) fn pass(&mut self) {
+        self.granted.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled(turn: &mut Turn) -> Poll<usize> {
+        turn.poll_allowance(&Context::from_waker(Waker::noop()))
+    }
+
+    /// Lets so many rounds pass.
+    fn rounds(turns: &Arc<Turns>, count: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let serving = Arc::clone(turns);
+            let serving = tokio::spawn(async move { serving.serve().await });
+            for _ in 0..=count {
+                tokio::task::yield_now().await;
+            }
+            serving.abort();
+        });
+    }
+
+    fn download(turns: &Arc<Turns>) -> Turn {
+        let mut turn = Turn::of(Arc::clone(turns));
+        turn.spend(DOWNLOAD_FROM);
+        turn
+    }
+
+    #[test]
+    fn a_seek_never_waits_and_a_download_does() {
+        let turns = Arc::new(Turns::default());
+        let mut turn = Turn::of(Arc::clone(&turns));
+        assert_eq!(polled(&mut turn), Poll::Ready(DOWNLOAD_FROM));
+        turn.spend(DOWNLOAD_FROM - 1);
+        assert_eq!(polled(&mut turn), Poll::Ready(1));
+        turn.spend(1);
+        assert_eq!(polled(&mut turn), Poll::Pending);
+        turn.begin();
+        assert_eq!(polled(&mut turn), Poll::Ready(DOWNLOAD_FROM));
+    }
+
+    #[test]
+    fn a_turn_is_spent() {
+        let turns = Arc::new(Turns::default());
+        let mut turn = download(&turns);
+        assert_eq!(polled(&mut turn), Poll::Pending);
+        rounds(&turns, 2);
+        assert_eq!(polled(&mut turn), Poll::Ready(MOST));
+        turn.spend(MOST - 5);
+        assert_eq!(polled(&mut turn), Poll::Ready(5));
+        turn.pass();
+        assert_eq!(polled(&mut turn), Poll::Pending);
+    }
+
+    #[test]
+    fn beside_seeks_one_download_goes_a_round_and_all_go_in_turn() {
+        let turns = Arc::new(Turns::default());
+        let mut downloads: Vec<_> = (0..3).map(|_| download(&turns)).collect();
+        for turn in &mut downloads {
+            assert_eq!(polled(turn), Poll::Pending);
+        }
+        let mut seek = Turn::of(Arc::clone(&turns));
+        for through in 1..=3 {
+            assert!(polled(&mut seek).is_ready());
+            rounds(&turns, 1);
+            let ready = downloads
+                .iter()
+                .filter(|turn| turn.granted.load(Ordering::Relaxed) > 0);
+            assert_eq!(ready.count(), through);
+        }
+        assert_eq!(polled(&mut downloads[0]), Poll::Ready(LEAST));
+    }
+
+    #[test]
+    fn alone_downloads_need_not_wait_for_one_another() {
+        let turns = Arc::new(Turns::default());
+        let mut downloads: Vec<_> = (0..3).map(|_| download(&turns)).collect();
+        for turn in &mut downloads {
+            assert_eq!(polled(turn), Poll::Pending);
+        }
+        rounds(&turns, 3);
+        for turn in &mut downloads {
+            assert_eq!(polled(turn), Poll::Ready(MOST));
+        }
+    }
+}
