@@ -230,13 +230,20 @@ impl FileBody {
             return None;
         };
         if handle.is_cached(window) {
-            let segment = segment(&handle, window, lane);
+            let segment = self.segment(&handle, window, lane);
             return Some(self.check(&handle).map(|()| segment));
         }
         let cold = handle.clone();
         let warmed = tokio::task::spawn_blocking(move || cold.warm(window));
         self.work = Some(Work::Warm(window, warmed));
         None
+    }
+
+    fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
+        // A window is far smaller than any address space.
+        let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
+        let (file, more) = (handle.file.clone(), !self.pieces.is_empty());
+        Segment::of_file(file, window.first, length, more, lane.clone())
     }
 
     /// Makes sure that the file is still of its version. Before the first byte that was done a
@@ -257,7 +264,7 @@ impl FileBody {
         match (work, bytes, &self.lane) {
             (Some(Work::Warm(window, _)), _, Some(lane)) => {
                 handle.check()?;
-                Ok(segment(&handle, window, lane))
+                Ok(self.segment(&handle, window, lane))
             }
             (_, Some(bytes), _) => {
                 self.read_ahead(&handle);
@@ -291,12 +298,6 @@ fn read(handle: &Handle, window: ByteRange) -> Work {
         handle.read_at(&mut buffer, window.first)?;
         Ok(buffer.freeze())
     }))
-}
-
-fn segment(handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
-    // A window is far smaller than any address space.
-    let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
-    Segment::of_file(handle.file.clone(), window.first, length, lane.clone())
 }
 
 impl http_body::Body for FileBody {

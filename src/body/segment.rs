@@ -44,6 +44,8 @@ struct FilePart {
     file: Arc<File>,
     offset: u64,
     left: usize,
+    /// More of the same response follows.
+    more: bool,
     lane: Lane,
     /// The next bytes, once somebody has asked to see them.
     flat: OnceLock<Bytes>,
@@ -71,7 +73,14 @@ impl From<Bytes> for Segment {
 impl Segment {
     /// `length` bytes of `file` from `offset` on, at most [`MAX_SEGMENT`], for the connection whose
     /// lane this is. The bytes have to be there: a file that ends before them cuts the connection.
-    pub(super) fn of_file(file: Arc<File>, offset: u64, length: usize, lane: Lane) -> Self {
+    /// `more` says that the response goes on behind them.
+    pub(super) fn of_file(
+        file: Arc<File>,
+        offset: u64,
+        length: usize,
+        more: bool,
+        lane: Lane,
+    ) -> Self {
         debug_assert!(
             length <= MAX_SEGMENT,
             "a segment is no longer than its placeholder"
@@ -80,6 +89,7 @@ impl Segment {
             file,
             offset,
             left: length.min(MAX_SEGMENT),
+            more,
             lane,
             flat: OnceLock::new(),
         }))
@@ -155,6 +165,7 @@ impl Buf for Segment {
                     file: Arc::clone(&part.file),
                     offset: part.offset,
                     length: part.left,
+                    more: part.more,
                 });
                 1
             }
@@ -168,6 +179,7 @@ pub(crate) struct Announced {
     pub(crate) file: Arc<File>,
     pub(crate) offset: u64,
     pub(crate) length: usize,
+    pub(crate) more: bool,
 }
 
 /// The way of file segments from a body to its connection's writer. A writer gives out its own.

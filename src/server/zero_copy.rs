@@ -16,8 +16,8 @@ use crate::body::segment::{Announced, Lane, is_placeholder};
 /// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
 const MOST_AT_ONCE: usize = 1024 * 1024;
 
-/// Segments from this size on are sent corked: the kernel then makes full packets of them, which
-/// saves more than the two calls cost. Below, a corked end waits for the client's acknowledgement.
+/// Responses from about this size on are sent corked: the kernel then makes full packets of them,
+/// which saves more than the two calls cost. Below, a corked end waits for an acknowledgement.
 const CORKED_FROM: usize = 128 * 1024;
 
 /// A TCP stream that sends the file segments of its [`Lane`] with sendfile(2).
@@ -29,6 +29,8 @@ pub struct ZeroCopyStream {
     stream: TcpStream,
     lane: Lane,
     corked: bool,
+    /// The response whose segment was sent last goes on.
+    more: bool,
     turn: Option<Turn>,
 }
 
@@ -40,6 +42,7 @@ impl ZeroCopyStream {
             stream,
             lane: Lane::default(),
             corked: false,
+            more: false,
             turn: None,
         }
     }
@@ -124,7 +127,8 @@ impl ZeroCopyStream {
         segment: &Announced,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        if length >= CORKED_FROM {
+        self.more = segment.more;
+        if segment.more || length >= CORKED_FROM {
             self.cork(true)?;
         }
         let allowed = match &mut self.turn {
@@ -220,7 +224,10 @@ impl AsyncWrite for ZeroCopyStream {
         if !self.lane.take()?.is_empty() {
             return Poll::Ready(Err(mismatch()));
         }
-        self.cork(false)?;
+        // What the response still brings fills the last packet up; its end does not wait.
+        if !self.more {
+            self.cork(false)?;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
