@@ -152,8 +152,21 @@ fn ring_of_first_start(config: &Config) -> Result<Keyring, Failure> {
     load_keyring(config)
 }
 
+/// Connections that may wait to be accepted: a burst of listeners after a reload of everything.
+const BACKLOG: i32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    // A server that starts again need not wait for the connections of the one before.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
+    listen(address)
         .with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
         .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
 }

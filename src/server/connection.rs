@@ -59,7 +59,8 @@ pub(super) async fn serve<H: Handler>(
 }
 
 /// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
-/// away, and a slow reader holds them for as long as it reads.
+/// away, and a slow reader holds them for as long as it reads. Less than two of the largest packets,
+/// which loopback has with 64 KiB, and a socket waits for itself.
 const UNSENT: u32 = 128 * 1024;
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
