@@ -111,6 +111,15 @@ impl ZeroCopyStream {
         )?)
     }
 
+    /// Memory alone is a head, the end of a multipart, or a small response: nothing goes on from it,
+    /// and nothing was sent before it.
+    fn begin(&mut self) {
+        self.more = false;
+        if let Some(turn) = &mut self.turn {
+            turn.begin();
+        }
+    }
+
     /// Holds partial packets back, or lets them go.
     fn cork(&mut self, corked: bool) -> io::Result<()> {
         if self.corked != corked {
@@ -189,6 +198,7 @@ impl AsyncWrite for ZeroCopyStream {
         if !self.lane.take()?.is_empty() || is_placeholder(bytes) {
             return Poll::Ready(Err(mismatch()));
         }
+        self.begin();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -203,6 +213,7 @@ impl AsyncWrite for ZeroCopyStream {
             if !announced.is_empty() {
                 return Poll::Ready(Err(mismatch()));
             }
+            self.begin();
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         };
         // A slice may be shorter than its segment, where whoever writes has a limit of its own.

@@ -395,3 +395,22 @@ fn ranges_of_a_file_larger_than_every_read() {
         ],
     );
 }
+
+/// A corked last packet would wait 200 ms for what does not come.
+#[test]
+fn the_end_of_a_large_multipart_does_not_wait() {
+    let server = Server::start();
+    server.put("call.wav", 4 << 20);
+    let target = server.sign("call.wav");
+    let mut client = server.connect();
+    let mut times: Vec<_> = (0..5)
+        .map(|_| {
+            let began = std::time::Instant::now();
+            let fields = ["Range: bytes=0-299999,1000000-1000099"];
+            assert_eq!(client.get(&target, &fields).status, 206);
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    assert!(times[2] < std::time::Duration::from_millis(100), "{times:?}");
+}
