@@ -106,6 +106,11 @@ impl Store {
         let Self::Local(local) = self;
         if let Some(held) = local.held(grant.path(), now) {
             grant.check_generation(held.generation)?;
+            if held.is_to_be_renewed(now) {
+                let (local, path) = (Arc::clone(local), grant.path().to_owned());
+                // Its result is in the cache when it is there; nobody waits for it.
+                drop(tokio::task::spawn_blocking(move || local.renew(&path, now)));
+            }
             return Ok(Stored(held));
         }
         let (local, grant) = (Arc::clone(local), grant.clone());

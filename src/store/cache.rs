@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quick_cache::sync::Cache as QuickCache;
 use rustix::fs::{Stat, fstat};
@@ -19,6 +20,8 @@ use crate::respond::Described;
 
 /// Longest time a recording is held without being looked up again, in seconds.
 const MOST: u64 = 2;
+/// After so long it is looked up again beside the request, so that no request has to wait for it.
+const EARLY: u64 = 1;
 /// A held recording has up to three descriptors; this part of those allowed may hold recordings.
 const SHARE: u64 = 8;
 
@@ -30,9 +33,15 @@ pub(super) struct Held {
     pub(super) generation: u32,
     pub(super) witnesses: Vec<Witness>,
     pub(super) located: UnixTime,
+    pub(super) renewing: AtomicBool,
 }
 
 impl Held {
+    /// Whether it is time to look it up again; true for one caller.
+    pub(super) fn is_to_be_renewed(&self, now: UnixTime) -> bool {
+        self.located.until(now) >= EARLY && !self.renewing.swap(true, Ordering::Relaxed)
+    }
+
     fn is_current(&self, now: UnixTime) -> bool {
         self.located <= now
             && self.located.until(now) < MOST
@@ -103,6 +112,10 @@ impl Cache {
 
     pub(super) fn hold(&self, path: &str, held: &Arc<Held>) {
         self.0.insert(path.into(), Arc::clone(held));
+    }
+
+    pub(super) fn release(&self, path: &str) {
+        self.0.remove(path);
     }
 
     /// Lets go of what was not located lately.

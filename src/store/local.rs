@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
@@ -93,12 +94,31 @@ impl Local {
 
     /// Opens the recording of a grant, and holds it for those who ask next.
     pub(super) fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Held>, StoreError> {
-        let path = MediaPath::parse(grant.path())
+        self.look_up(grant.path(), now, |record| {
+            Ok(grant.check_generation(record.generation)?)
+        })
+    }
+
+    /// Looks up again what is held open, or lets go of it.
+    pub(super) fn renew(&self, path: &str, now: UnixTime) {
+        if let Err(error) = self.look_up(path, now, |_| Ok(())) {
+            tracing::debug!(%error, "a recording is not held open any more");
+            self.cache.release(path);
+        }
+    }
+
+    fn look_up(
+        &self,
+        url_path: &str,
+        now: UnixTime,
+        permits: impl FnOnce(&Record) -> Result<(), StoreError>,
+    ) -> Result<Arc<Held>, StoreError> {
+        let path = MediaPath::parse(url_path)
             .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
         // Before all else, so that whatever comes later into the directory is noticed.
         let directory = Witness::of(self.directory(&path.recording)?).map_err(failure)?;
         let (record, witness) = self.witnessed_record(&path.recording)?;
-        grant.check_generation(record.generation)?;
+        permits(&record)?;
         let Located { described, handle } = self.open_recording(&path, &record)?;
         let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
         let held = Arc::new(Held {
@@ -110,8 +130,9 @@ impl Local {
                 .flatten()
                 .collect(),
             located: now,
+            renewing: AtomicBool::new(false),
         });
-        self.cache.hold(grant.path(), &held);
+        self.cache.hold(url_path, &held);
         Ok(held)
     }
 

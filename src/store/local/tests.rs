@@ -309,6 +309,21 @@ fn nothing_is_held_for_long_without_another_look() {
 }
 
 #[test]
+fn what_is_asked_for_is_looked_up_again_before_it_has_to_be() {
+    let fixture = fixture();
+    let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+    let held = fixture.store.locate(&grant, UnixTime(1_000)).unwrap();
+    assert!(!held.is_to_be_renewed(UnixTime(1_000)));
+    assert!(held.is_to_be_renewed(UnixTime(1_001)));
+    assert!(!held.is_to_be_renewed(UnixTime(1_001)), "once is enough");
+    fixture.store.renew(grant.path(), UnixTime(1_001));
+    assert!(is_held(&fixture, &grant, UnixTime(1_002)));
+    fs::remove_file(fixture.store.path().join("a/b/file.wav")).unwrap();
+    fixture.store.renew(grant.path(), UnixTime(1_002));
+    assert!(!is_held(&fixture, &grant, UnixTime(1_002)));
+}
+
+#[test]
 fn a_root_that_was_removed_is_noticed() {
     let tmp = tempfile::tempdir().unwrap();
     let root = tmp.path().join("store");

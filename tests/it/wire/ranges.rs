@@ -412,5 +412,8 @@ fn the_end_of_a_large_multipart_does_not_wait() {
         })
         .collect();
     times.sort_unstable();
-    assert!(times[2] < std::time::Duration::from_millis(100), "{times:?}");
+    assert!(
+        times[2] < std::time::Duration::from_millis(100),
+        "{times:?}"
+    );
 }
