@@ -137,10 +137,12 @@ impl FileBody {
         }
     }
 
-    /// Sends on a connection whose writer this lane belongs to.
+    /// Sends on a connection whose writer this lane belongs to; a file that may still be written to
+    /// is copied all the same.
     #[must_use]
     pub fn on_lane(mut self, lane: Option<Lane>) -> Self {
-        self.lane = lane;
+        let settled = self.handle.as_ref().is_some_and(|handle| handle.settled);
+        self.lane = lane.filter(|_| settled);
         self
     }
 

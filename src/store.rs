@@ -52,6 +52,8 @@ impl Stored {
 pub struct Handle {
     pub(crate) file: Arc<File>,
     pub(crate) version: Version,
+    /// Nobody is likely to be writing to it any more.
+    pub(crate) settled: bool,
 }
 
 /// What tells that an open file is still the one that was located.

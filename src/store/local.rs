@@ -27,6 +27,11 @@ use crate::sign::Grant;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
 
+/// Seconds after its last change at which a file is taken to be finished. Until then it is copied
+/// before it is sent: a writer that cuts or rewrites it in place could otherwise reach bytes that
+/// already wait in a socket.
+const SETTLED: u64 = 10;
+
 /// Why a file is not there that is simply not there.
 const NO_FILE: &str = "no such file";
 const LEADS_OUT: &str = "a link leads out of the store";
@@ -119,7 +124,12 @@ impl Local {
         let directory = Witness::of(self.directory(&path.recording)?).map_err(failure)?;
         let (record, witness) = self.witnessed_record(&path.recording)?;
         permits(&record)?;
-        let Located { described, handle } = self.open_recording(&path, &record)?;
+        let Located {
+            described,
+            mut handle,
+        } = self.open_recording(&path, &record)?;
+        let modified = described.representation().last_modified;
+        handle.settled = modified.is_none_or(|modified| modified.until(now) >= SETTLED);
         let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
         let held = Arc::new(Held {
             described,
@@ -197,6 +207,7 @@ impl Local {
             handle: Handle {
                 file: Arc::new(file),
                 version,
+                settled: false,
             },
         })
     }
@@ -279,6 +290,7 @@ impl Handle {
         Ok(Self {
             file: Arc::new(file),
             version,
+            settled: true,
         })
     }
 

@@ -153,3 +153,32 @@ fn others_are_served_after_a_failed_body() {
     let now_empty = server.get(&server.sign("call.wav"), &[]);
     assert_eq!((now_empty.status, now_empty.body.len()), (200, 0));
 }
+
+/// A recording that is still being written is copied, so that nothing its writer does can reach
+/// what waits in the socket.
+#[test]
+fn a_young_file_truncated_within_a_page_is_exact_to_the_cut() {
+    for left in [1, 100_001, 1 << 20, LARGE - 1] {
+        let server = large();
+        open(&server)
+            .set_modified(std::time::SystemTime::now())
+            .unwrap();
+        let (client, _, begun) = begin(&server, &[]);
+        open(&server).set_len(u64::try_from(left).unwrap()).unwrap();
+        check_cut(&server, client, begun, &pattern(LARGE));
+    }
+}
+
+#[test]
+fn a_young_file_rewritten_in_place_is_exact_to_the_cut() {
+    let server = large();
+    open(&server)
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    let (client, _, begun) = begin(&server, &[]);
+    let file = open(&server);
+    for at in 0..u64::try_from(LARGE >> 20).unwrap() {
+        file.write_all_at(&vec![b'x'; 1 << 20], at << 20).unwrap();
+    }
+    check_cut(&server, client, begun, &pattern(LARGE));
+}
