@@ -195,8 +195,8 @@ impl FileBody {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Segment>>> {
         if let Some(work) = &mut self.work {
             let done = ready!(work.poll(cx));
-            let work = self.work.take();
-            return Poll::Ready(Some(done.and_then(|bytes| self.finish(work, bytes))));
+            self.work = None;
+            return Poll::Ready(Some(done.and_then(|done| self.finish(done))));
         }
         match self.pieces.front() {
             None => Poll::Ready(None),
@@ -220,7 +220,7 @@ impl FileBody {
     /// Makes a segment of a window, or begins the work that has to be done first.
     fn begin(&mut self, window: ByteRange) -> Option<io::Result<Segment>> {
         let Some(handle) = self.handle.clone() else {
-            return Some(Err(io::Error::other("no file to read from")));
+            return Some(Err(no_file()));
         };
         if window.len() <= SMALL
             && let Some(bytes) = handle.read_cached(window)
@@ -259,33 +259,41 @@ impl FileBody {
     }
 
     /// What finished work leaves to send.
-    fn finish(&mut self, work: Option<Work>, bytes: Option<Bytes>) -> io::Result<Segment> {
-        let Some(handle) = self.handle.clone() else {
-            return Err(io::Error::other("no file to read from"));
-        };
-        match (work, bytes, &self.lane) {
-            (Some(Work::Warm(window, _)), _, Some(lane)) => {
-                handle.check()?;
-                Ok(self.segment(&handle, window, lane))
-            }
-            (_, Some(bytes), _) => {
+    fn finish(&mut self, done: Done) -> io::Result<Segment> {
+        let handle = self.handle.clone().ok_or_else(no_file)?;
+        match (done, &self.lane) {
+            (Done::Read(bytes), _) => {
                 self.read_ahead(&handle);
                 Ok(bytes.into())
             }
-            _ => Err(io::Error::other("work without a result")),
+            (Done::Warm(window), Some(lane)) => {
+                handle.check()?;
+                Ok(self.segment(&handle, window, lane))
+            }
+            (Done::Warm(_), None) => Err(io::Error::other("a window is warmed for a lane only")),
         }
     }
 }
 
+fn no_file() -> io::Error {
+    io::Error::other("no file to read from")
+}
+
+/// What the blocking pool has done.
+enum Done {
+    Read(Bytes),
+    Warm(ByteRange),
+}
+
 impl Work {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Done>> {
         Poll::Ready(match self {
             Self::Read(reading) => match ready!(Pin::new(reading).poll(cx)) {
-                Ok(read) => read.map(Some),
+                Ok(read) => read.map(Done::Read),
                 Err(error) => Err(io::Error::other(error)),
             },
-            Self::Warm(_, warming) => match ready!(Pin::new(warming).poll(cx)) {
-                Ok(warmed) => warmed.map(|()| None),
+            Self::Warm(window, warming) => match ready!(Pin::new(warming).poll(cx)) {
+                Ok(warmed) => warmed.map(|()| Done::Warm(*window)),
                 Err(error) => Err(io::Error::other(error)),
             },
         })
