@@ -133,13 +133,7 @@ pub fn mint(
     if !numbers_fit(claims) {
         return Err(MintError::Digits);
     }
-    let signed_path = match claims.prefix {
-        None => path,
-        Some(bytes) => path
-            .get(..usize::from(bytes))
-            .filter(|prefix| prefix.ends_with('/'))
-            .ok_or(MintError::Prefix)?,
-    };
+    let signed_path = claims.signed_path(path).ok_or(MintError::Prefix)?;
     let key = keyring.minting(now).ok_or(MintError::NoKey)?;
     let signed = claims.encode(key.kid());
     let host = if claims.host_bound {

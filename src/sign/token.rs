@@ -93,6 +93,16 @@ impl Claims {
         }
     }
 
+    /// The part of `path` that the MAC covers; `None` where `p` does not end behind a `/` of it.
+    pub(super) fn signed_path<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.prefix {
+            None => Some(path),
+            Some(bytes) => path
+                .get(..usize::from(bytes))
+                .filter(|prefix| prefix.ends_with('/')),
+        }
+    }
+
     /// The token up to its last `.`: version, key, expiry, and options in alphabetical order.
     pub(super) fn encode(&self, kid: &str) -> String {
         let mut text = format!("1.{kid}.{:010}", self.exp.0);
@@ -255,16 +265,6 @@ impl<'a> Token<'a> {
             signed,
             mac,
         })
-    }
-
-    /// The part of `path` that the MAC covers; `None` where `p` does not end behind a `/` of it.
-    pub(super) fn signed_path<'p>(&self, path: &'p str) -> Option<&'p str> {
-        match self.claims.prefix {
-            None => Some(path),
-            Some(bytes) => path
-                .get(..usize::from(bytes))
-                .filter(|prefix| prefix.ends_with('/')),
-        }
     }
 }
 
