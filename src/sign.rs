@@ -194,7 +194,7 @@ pub fn verify(
         .unwrap_or((request.target, ""));
     check_path(path).map_err(|_| Refusal::BadPath)?;
     let token = Token::parse(only_sig(query)?)?;
-    let signed_path = token.signed_path(path).ok_or(Refusal::Malformed)?;
+    let signed_path = token.claims.signed_path(path).ok_or(Refusal::Malformed)?;
     let key = keyring.for_origin(token.kid).ok_or(Refusal::UnknownKey)?;
     let host = if token.claims.host_bound {
         effective_host(request.host)
