@@ -78,10 +78,7 @@ impl Admin {
 
 impl Handler for Admin {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<FileBody> {
-        let answer = self
-            .answer(request.method(), request.uri().path())
-            .await
-            .sealed();
+        let answer = self.answer(request.method(), request.uri().path()).await;
         let mut answer = if request.method() == Method::HEAD {
             answer.without_payload()
         } else {

@@ -245,20 +245,20 @@ impl Handler for App {
     ) -> Response<FileBody> {
         let (head, content) = request.into_parts();
         let mut entry = Entry::of(&head, &arrival);
-        let (answer, handle) = match self.answer(&head, &arrival, &mut entry).await {
+        let (mut answer, handle) = match self.answer(&head, &arrival, &mut entry).await {
             Ok(outgoing) => outgoing,
             Err(rejection) => {
                 self.note(&rejection, &mut entry);
                 (rejection.answer(), None)
             }
         };
-        let mut answer = answer.sealed();
         // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
         // connection.
         if !discard(content, &head).await {
             answer = answer.closing();
         }
-        if head.uri.path().starts_with(MediaPath::PREFIX) {
+        // Where there is a recording, `respond` has said so.
+        if handle.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
         if head.method == Method::HEAD {

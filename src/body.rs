@@ -31,7 +31,7 @@ const FIRST_WINDOW: u64 = 64 * 1024;
 /// Size of the largest window.
 const LARGEST_WINDOW: u64 = 1024 * 1024;
 /// Size of the largest window that is read into memory.
-const LARGEST_READ: u64 = 256 * 1024;
+const LARGEST_READ: u64 = 128 * 1024;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +72,9 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 /// The bytes of a response: memory, and ranges of one open file.
 ///
 /// On a connection with a [`Lane`], ranges that lie in the page cache go to the socket without
-/// being copied. What is not in the page cache is read on the blocking pool first, so that no cold
-/// file keeps the listeners of warm ones waiting; without a lane, everything but small ranges is
-/// read there, one window ahead of what is being sent.
+/// being copied; small ones, and all without a lane, are copied from there. What is not in the page
+/// cache is read on the blocking pool first, so that no cold file keeps the listeners of warm ones
+/// waiting; without a lane one window ahead of what is being sent.
 pub struct FileBody {
     pieces: VecDeque<Piece>,
     handle: Option<Handle>,
@@ -222,7 +222,7 @@ impl FileBody {
         let Some(handle) = self.handle.clone() else {
             return Some(Err(no_file()));
         };
-        if window.len() <= SMALL
+        if (window.len() <= SMALL || self.lane.is_none())
             && let Some(bytes) = handle.read_cached(window)
         {
             return Some(self.check(&handle).map(|()| bytes.into()));

@@ -22,6 +22,7 @@ use crate::sign::Disposition;
 
 /// Longest time a viewer's cache may keep a recording, in seconds.
 const MAX_AGE: u64 = 600;
+const LONGEST: &str = "private, no-transform, max-age=600";
 
 /// Digest of the representation (RFC 9530 §3).
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -65,12 +66,17 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer with what stands on every response of this server.
     fn new(status: StatusCode) -> Self {
-        Self {
+        let answer = Self {
             status,
             fields: HeaderMap::with_capacity(16),
             payload: Vec::new(),
-        }
+        };
+        answer
+            .with(header::REFERRER_POLICY, "no-referrer")
+            .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .with(ROBOTS, "noindex")
     }
 
     fn with(mut self, name: HeaderName, value: impl IntoValue) -> Self {
@@ -108,14 +114,6 @@ impl Answer {
             "Accept-Ranges, Content-Length, Content-Range, ETag",
         )
     }
-
-    /// Adds what stands on every response of this server.
-    #[must_use]
-    pub fn sealed(self) -> Self {
-        self.with(header::REFERRER_POLICY, "no-referrer")
-            .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-            .with(ROBOTS, "noindex")
-    }
 }
 
 /// A field value of static text, a number, or text this crate made.
@@ -143,31 +141,44 @@ impl IntoValue for String {
     }
 }
 
-/// A representation with its fields ready to be sent, since many requests are for few files.
+/// A representation with the fields of its responses ready to be sent, since many requests are for
+/// few files.
 #[derive(Debug, Clone)]
 pub struct Described {
     representation: Representation,
-    etag: HeaderValue,
-    last_modified: Option<HeaderValue>,
-    attachment: HeaderValue,
+    /// A 206 with one range, as most requests get it. What differs from one to the next is written
+    /// over.
+    partial: HeaderMap,
     inline_type: HeaderValue,
-    digest: Option<HeaderValue>,
 }
 
 impl From<Representation> for Described {
     fn from(representation: Representation) -> Self {
-        let digest = representation.sha256.as_ref();
+        let etag = representation.etag.as_str().to_owned();
+        let mut partial = Answer::new(StatusCode::PARTIAL_CONTENT)
+            .with(header::CONTENT_LENGTH, "0")
+            .with(header::CONTENT_RANGE, "")
+            .with(header::CONTENT_TYPE, OCTET_STREAM)
+            .with(header::ETAG, etag)
+            .with(header::CACHE_CONTROL, LONGEST)
+            .with(header::ACCEPT_RANGES, "bytes")
+            .with(
+                header::CONTENT_DISPOSITION,
+                attachment(&representation.file_name),
+            )
+            .readable_from_any_origin();
+        if let Some(modified) = representation.last_modified {
+            partial = partial.with(header::LAST_MODIFIED, http_date(modified));
+        }
+        if let Some(digest) = &representation.sha256 {
+            let digest = format!("sha-256=:{}:", BASE64.encode(digest));
+            partial = partial.with(REPR_DIGEST, digest);
+        }
         Self {
-            etag: representation.etag.as_str().to_owned().into_value(),
-            last_modified: representation
-                .last_modified
-                .map(|time| http_date(time).into_value()),
-            attachment: attachment(&representation.file_name).into_value(),
+            partial: partial.fields,
             inline_type: mime_guess::from_ext(representation.media.extension())
                 .first_raw()
                 .map_or(OCTET_STREAM, HeaderValue::from_static),
-            digest: digest
-                .map(|digest| format!("sha-256=:{}:", BASE64.encode(digest)).into_value()),
             representation,
         }
     }
@@ -199,16 +210,16 @@ pub fn respond(selection: &Selection, described: &Described, terms: Terms<'_>) -
     match selection {
         Selection::Full => {
             let whole = whole(length).map(Piece::Stored);
-            describing(StatusCode::OK, described, terms)
-                .with(header::CONTENT_TYPE, content_type(described, terms))
-                .sending(whole.into_iter().collect())
+            full(described, terms).sending(whole.into_iter().collect())
         }
         Selection::Partial(ranges) => partial(ranges.as_slice(), described, terms),
-        // §15.4.5: what a cache needs to freshen its copy, and nothing that describes a content.
-        Selection::NotModified => validated(StatusCode::NOT_MODIFIED, described, terms),
-        Selection::PreconditionFailed => Problem::new(StatusCode::PRECONDITION_FAILED).answer(),
+        Selection::NotModified => not_modified(described, terms),
+        Selection::PreconditionFailed => Problem::new(StatusCode::PRECONDITION_FAILED)
+            .answer()
+            .readable_from_any_origin(),
         Selection::NotSatisfiable => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE)
             .answer()
+            .readable_from_any_origin()
             .with(header::ACCEPT_RANGES, "bytes")
             .with(header::CONTENT_RANGE, format!("bytes */{length}")),
     }
@@ -219,26 +230,43 @@ fn whole(length: u64) -> Option<ByteRange> {
     Some(ByteRange { first: 0, last })
 }
 
+/// The fields of a 200.
+fn full(described: &Described, terms: Terms<'_>) -> Answer {
+    let mut answer = describing(described, terms);
+    answer.status = StatusCode::OK;
+    answer.fields.remove(header::CONTENT_RANGE);
+    answer
+}
+
 fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Answer {
-    let answer = describing(StatusCode::PARTIAL_CONTENT, described, terms);
-    let content_type = content_type(described, terms);
     let representation = &described.representation;
-    match ranges {
-        // §15.3.7.1: one range is never a multipart.
-        [range] => answer
-            .with(header::CONTENT_TYPE, content_type)
+    // §15.3.7.1: one range is never a multipart.
+    if let [range] = ranges {
+        return describing(described, terms)
             .with(header::CONTENT_RANGE, content_range(*range, representation))
-            .sending(vec![Piece::Stored(*range)]),
-        _ => {
-            let boundary = boundary(representation);
-            answer
-                .with(
-                    header::CONTENT_TYPE,
-                    format!("multipart/byteranges; boundary={boundary}"),
-                )
-                .sending(multipart(ranges, representation, &content_type, &boundary))
+            .sending(vec![Piece::Stored(*range)]);
+    }
+    let boundary = boundary(representation);
+    let mut answer = describing(described, terms);
+    answer.fields.remove(header::CONTENT_RANGE);
+    let content_type = answer.fields.insert(
+        header::CONTENT_TYPE,
+        format!("multipart/byteranges; boundary={boundary}").into_value(),
+    );
+    let content_type = content_type.unwrap_or(OCTET_STREAM);
+    answer.sending(multipart(ranges, representation, &content_type, &boundary))
+}
+
+/// §15.4.5: what a cache needs to freshen its copy, and nothing that describes a content.
+fn not_modified(described: &Described, terms: Terms<'_>) -> Answer {
+    let mut answer = Answer::new(StatusCode::NOT_MODIFIED).readable_from_any_origin();
+    let mut described = describing(described, terms).fields;
+    for name in [header::ETAG, header::CACHE_CONTROL, header::LAST_MODIFIED] {
+        if let Some(value) = described.remove(&name) {
+            answer = answer.with(name, value);
         }
     }
+    answer
 }
 
 /// The parts of a multipart/byteranges (§14.6), each between its delimiter and the next.
@@ -271,68 +299,49 @@ fn boundary(representation: &Representation) -> String {
 }
 
 fn content_range(range: ByteRange, representation: &Representation) -> String {
-    let ByteRange { first, last } = range;
-    format!("bytes {first}-{last}/{}", representation.length)
+    /// Three numbers of up to twenty digits.
+    const MOST: usize = 6 + 3 * 20 + 2;
+    let mut digits = itoa::Buffer::new();
+    let mut value = String::with_capacity(MOST);
+    value.push_str("bytes ");
+    value.push_str(digits.format(range.first));
+    value.push('-');
+    value.push_str(digits.format(range.last));
+    value.push('/');
+    value.push_str(digits.format(representation.length));
+    value
 }
 
-/// A response that describes the representation: 200 and 206.
-fn describing(status: StatusCode, described: &Described, terms: Terms<'_>) -> Answer {
-    let answer = validated(status, described, terms)
-        .with(header::ACCEPT_RANGES, "bytes")
-        .with(
-            header::CONTENT_DISPOSITION,
-            content_disposition(described, terms),
-        );
-    match &described.digest {
-        Some(digest) => answer.with(REPR_DIGEST, digest.clone()),
-        None => answer,
+/// A response that describes the representation, as far as this request makes a difference.
+fn describing(described: &Described, terms: Terms<'_>) -> Answer {
+    let mut answer = Answer {
+        status: StatusCode::PARTIAL_CONTENT,
+        fields: described.partial.clone(),
+        payload: Vec::new(),
+    };
+    if terms.left < MAX_AGE {
+        let shorter = format!("private, no-transform, max-age={}", terms.left);
+        answer = answer.with(header::CACHE_CONTROL, shorter);
     }
-}
-
-/// The fields that 304 shares with 200.
-fn validated(status: StatusCode, described: &Described, terms: Terms<'_>) -> Answer {
-    let answer = Answer::new(status)
-        .with(header::ETAG, described.etag.clone())
-        .with(header::CACHE_CONTROL, cache_control(terms));
-    match (
-        described.representation.last_modified,
-        &described.last_modified,
-    ) {
-        // §8.8.2.1: a date from the future is replaced by the response's own.
-        (Some(modified), _) if modified > terms.now => {
-            answer.with(header::LAST_MODIFIED, http_date(terms.now))
+    // §8.8.2.1: a date from the future is replaced by the response's own.
+    if described.representation.last_modified > Some(terms.now) {
+        answer = answer.with(header::LAST_MODIFIED, http_date(terms.now));
+    }
+    match terms.disposition {
+        // HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its
+        // grant. The bytes never depend on it.
+        Some(Disposition::Inline) => answer
+            .with(header::CONTENT_TYPE, described.inline_type.clone())
+            .with(header::CONTENT_DISPOSITION, "inline"),
+        Some(Disposition::Attachment(Some(name))) => {
+            answer.with(header::CONTENT_DISPOSITION, attachment(name))
         }
-        (_, Some(modified)) => answer.with(header::LAST_MODIFIED, modified.clone()),
-        (_, None) => answer,
+        Some(Disposition::Attachment(None)) | None => answer,
     }
-}
-
-fn cache_control(terms: Terms<'_>) -> HeaderValue {
-    if terms.left >= MAX_AGE {
-        return HeaderValue::from_static("private, no-transform, max-age=600");
-    }
-    format!("private, no-transform, max-age={}", terms.left).into_value()
 }
 
 fn http_date(time: UnixTime) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.0))
-}
-
-/// HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its
-/// grant. The bytes never depend on it.
-fn content_type(described: &Described, terms: Terms<'_>) -> HeaderValue {
-    match terms.disposition {
-        Some(Disposition::Inline) => described.inline_type.clone(),
-        Some(Disposition::Attachment(_)) | None => OCTET_STREAM,
-    }
-}
-
-fn content_disposition(described: &Described, terms: Terms<'_>) -> HeaderValue {
-    match terms.disposition {
-        Some(Disposition::Inline) => HeaderValue::from_static("inline"),
-        Some(Disposition::Attachment(Some(name))) => attachment(name).into_value(),
-        Some(Disposition::Attachment(None)) | None => described.attachment.clone(),
-    }
 }
 
 /// A JSON document, never stored.

@@ -10,6 +10,7 @@ mod record;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use self::cache::Held;
@@ -54,6 +55,8 @@ pub struct Handle {
     pub(crate) version: Version,
     /// Nobody is likely to be writing to it any more.
     pub(crate) settled: bool,
+    /// How often in a row what was asked for lay in the page cache.
+    pub(crate) hits: Arc<AtomicU32>,
 }
 
 /// What tells that an open file is still the one that was located.

@@ -60,6 +60,18 @@ impl FromStr for BaseUrl {
 
 /// Whether a text is `uri-host [ ":" port ]` with a host (RFC 9110 §7.2, §4.2.1).
 pub(super) fn is_host(text: &str) -> bool {
+    is_plain_host(text) || is_any_host(text)
+}
+
+/// A name or an IPv4 address, as nearly all are.
+fn is_plain_host(text: &str) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let end = text.bytes().position(|byte| !plain(&byte));
+    let (host, rest) = text.split_at(end.unwrap_or(text.len()));
+    !host.is_empty() && is_port(rest)
+}
+
+fn is_any_host(text: &str) -> bool {
     !text.contains('@')
         && Authority::from_str(text).is_ok_and(|authority| {
             let host = authority.host();

@@ -107,6 +107,14 @@ fn not_modified_says_what_a_cache_needs_and_no_more() {
     let answer = respond(&Selection::NotModified, &it.clone().into(), terms(None));
     let mut names: Vec<_> = answer.fields.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
+    let of_every_media_response = [
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "referrer-policy",
+        "x-content-type-options",
+        "x-robots-tag",
+    ];
+    names.retain(|name| !of_every_media_response.contains(name));
     assert_eq!(names, ["cache-control", "etag", "last-modified"]);
     assert!(answer.payload.is_empty());
 }
@@ -196,7 +204,12 @@ fn every_format_has_an_inline_type() {
             media,
             ..representation(1)
         };
-        let found = content_type(&it.into(), terms(Some(&Disposition::Inline)));
+        let answer = respond(
+            &Selection::Full,
+            &it.into(),
+            terms(Some(&Disposition::Inline)),
+        );
+        let found = field(&answer, "content-type");
         assert_eq!(found, expect);
     }
 }

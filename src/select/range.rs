@@ -63,7 +63,10 @@ impl SelectedRanges {
 
     /// Joins what overlaps or is adjacent; a joined range stands where its first part stood
     /// (§15.3.7.2: the order asked for).
-    fn coalesce(ranges: impl IntoIterator<Item = ByteRange>) -> Self {
+    fn coalesce(ranges: Vec<ByteRange>) -> Self {
+        if ranges.len() < 2 {
+            return Self(ranges);
+        }
         let mut out: Vec<ByteRange> = Vec::new();
         for mut range in ranges {
             let mut place = out.len();

@@ -24,8 +24,6 @@ use crate::body::{FileBody, Lane};
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
 /// answers a long target or long fields; hyper's own 431 stands behind.
 const MAX_HEAD: usize = 128 * 1024;
-/// Most fields of a request.
-const MAX_FIELD_LINES: usize = 100;
 /// Most fields of an HTTP/2 request, in bytes as RFC 9113 §6.5.2 counts them.
 const MAX_FIELD_LIST: u32 = 20 * 1024;
 /// Most requests at a time on one HTTP/2 connection.
@@ -116,8 +114,8 @@ async fn http1<H: Handler>(
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .half_close(true)
+        // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
         .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_FIELD_LINES)
         .writev(true)
         .serve_connection(TokioIo::new(wire), service);
     let mut stopping = pin!(shutdown.cancelled());

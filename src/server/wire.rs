@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -198,23 +199,25 @@ struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = self.start.len() - self.length;
-            for byte in part.iter().take(room) {
-                self.start[self.length] = byte.to_ascii_lowercase();
-                self.length += 1;
-            }
-            self.hash |= part.contains(&b'#');
-            if part.ends_with(b"\n") {
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let end = memchr(b'\n', bytes).map(|at| at + 1);
+            let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            let taken = part.len().min(self.start.len() - self.length);
+            let start = &mut self.start[self.length..][..taken];
+            start.copy_from_slice(&part[..taken]);
+            self.length += taken;
+            self.hash |= memchr(b'#', part).is_some();
+            if end.is_some() {
                 self.end_line();
             }
+            bytes = rest;
         }
     }
 
     fn end_line(&mut self) {
         let start = &self.start[..self.length];
-        if start == CONTENT_LENGTH {
+        if start.eq_ignore_ascii_case(CONTENT_LENGTH) {
             self.seen.content_length.store(true, Ordering::Relaxed);
         }
         if self.hash && is_request_line(start) {
@@ -227,9 +230,10 @@ impl Lines {
 
 /// A method and a blank before any colon, as no field line has them.
 fn is_request_line(start: &[u8]) -> bool {
-    [&b"get "[..], b"head ", b"options "]
-        .iter()
-        .any(|method| start.starts_with(method))
+    [&b"get "[..], b"head ", b"options "].iter().any(|method| {
+        let begins = start.get(..method.len());
+        begins.is_some_and(|begins| begins.eq_ignore_ascii_case(method))
+    })
 }
 
 #[cfg(test)]
