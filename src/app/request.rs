@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Version, header};
 use super::base_url::is_host;
 use crate::reject::Rejection;
 use crate::server::Arrival;
+use crate::sign::split_target;
 
 /// Most bytes of field names and values.
 const MAX_FIELDS: usize = 16 * 1024;
@@ -35,7 +36,7 @@ impl<'a> Effective<'a> {
         if size > MAX_FIELDS {
             return Err(Rejection::FieldsTooLarge(size));
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = split_target(target);
         Ok(Self {
             method: &head.method,
             host,
