@@ -8,9 +8,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tonearm::cli::{Cli, run};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code.into(),

@@ -48,8 +48,11 @@ pub(super) async fn serve<H: Handler>(
         sniffed = tokio::time::timeout(settings.header_timeout, wire.sniff()) => sniffed,
     };
     match protocol {
-        Ok(Ok(Some(Protocol::Http1))) => http1(wire, peer, handler, settings, shutdown).await,
-        Ok(Ok(Some(Protocol::Http2))) => http2(wire, peer, handler, shutdown).await,
+        // On the heap, so that a connection that has asked for nothing yet takes no room for it.
+        Ok(Ok(Some(Protocol::Http1))) => {
+            Box::pin(http1(wire, peer, handler, settings, shutdown)).await;
+        }
+        Ok(Ok(Some(Protocol::Http2))) => Box::pin(http2(wire, peer, handler, shutdown)).await,
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection failed before a request"),
         Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),

@@ -118,7 +118,8 @@ pub(super) async fn linger(mut stream: TcpStream) {
         return;
     }
     let drain = async {
-        let mut sink = [0; 4096];
+        // Not in the connection's own state, where it would be from its first byte on.
+        let mut sink = vec![0; 4096];
         let mut left = LINGER_BYTES;
         while left > 0 {
             match stream.read(&mut sink).await {
