@@ -93,6 +93,7 @@ pub async fn run<H: Handler>(
     settings: Settings,
     shutdown: CancellationToken,
 ) -> io::Result<Drained> {
+    tune(&listener)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
@@ -147,6 +148,22 @@ pub async fn run<H: Handler>(
     connections.wait().await;
     serving.abort();
     Ok(Drained { cut: left })
+}
+
+/// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
+/// away, and a slow reader holds them for as long as it reads. Less than two of the largest packets,
+/// which loopback has with 64 KiB, and a socket waits for itself.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
+/// Sets what a listener's connections inherit.
+fn tune(listener: &std::net::TcpListener) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    // Without it, the last packet of a response waits for an acknowledgement.
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }
 
 /// Errors of accept that say something of one connection, not of the listener.

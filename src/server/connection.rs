@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -38,10 +37,6 @@ pub(super) async fn serve<H: Handler>(
     turns: Arc<Turns>,
     shutdown: CancellationToken,
 ) {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%peer, %error, "a connection ended before it began");
-        return;
-    }
     let mut wire = Wire::new(stream, turns);
     let protocol = tokio::select! {
         () = shutdown.cancelled() => return,
@@ -57,19 +52,6 @@ pub(super) async fn serve<H: Handler>(
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection failed before a request"),
         Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
     }
-}
-
-/// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
-/// away, and a slow reader holds them for as long as it reads. Less than two of the largest packets,
-/// which loopback has with 64 KiB, and a socket waits for itself.
-const UNSENT: u32 = 128 * 1024;
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    // Without it, the last packet of a response waits for an acknowledgement.
-    stream.set_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
-    Ok(())
 }
 
 /// hyper's view of the handler, on one connection.

@@ -30,7 +30,7 @@ const MAX_RECORD: u64 = 1 << 20;
 /// Seconds after its last change at which a file is taken to be finished. Until then it is copied
 /// before it is sent: a writer that cuts or rewrites it in place could otherwise reach bytes that
 /// already wait in a socket.
-const SETTLED: u64 = 10;
+const SETTLED: u64 = 5;
 
 /// Why a file is not there that is simply not there.
 const NO_FILE: &str = "no such file";

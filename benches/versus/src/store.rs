@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use rustix::fs::{Advice, fadvise, fstatfs};
@@ -39,6 +40,8 @@ impl Store {
             handle.flush()?;
             // Only what is on the disk can be dropped from the page cache.
             handle.sync_all()?;
+            // Recordings are seldom listened to in the seconds after they were written.
+            handle.set_modified(SystemTime::now() - Duration::from_secs(3600))?;
         }
         Ok(Self { root })
     }
