@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use alloc_tracker::{Allocator, Session};
 use criterion::Criterion;
@@ -18,6 +19,7 @@ use tonearm::respond::{Described, Terms, respond};
 use tonearm::route::{Route, Template};
 use tonearm::select::{Selection, select};
 use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, SignedRequest, Window, mint, verify};
+use tonearm::store::{Local, Store};
 
 #[global_allocator]
 static ALLOCATOR: Allocator<std::alloc::System> = Allocator::system();
@@ -34,6 +36,7 @@ fn main() {
     sign(&mut steps);
     select_and_respond(&mut steps);
     route(&mut steps);
+    store(&mut steps);
     steps.criterion.final_summary();
 }
 
@@ -147,5 +150,43 @@ fn route(steps: &mut Steps) {
     assert_eq!(Route::of(path, query, &template), Route::Resolve(Ok(id)));
     steps.add("resolver question", || {
         Route::of(black_box(path), query, &template)
+    });
+}
+
+/// The store's part: a recording that is held open, and the question where one is.
+fn store(steps: &mut Steps) {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("app-101/test-account-01");
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("test-call-01.wav"), [0; 4096]).unwrap();
+    let store = Store::Local(Arc::new(Local::open(root.path()).unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+
+    let policy = Policy::default();
+    let secret = b"tonearm-test-key-0123456789abcdef";
+    let key = Key::new("k26a", secret, Window::default(), Audience::Origin).unwrap();
+    let ring = Keyring::new(vec![key], HashSet::new(), &policy).unwrap();
+    let claims = Claims::until(policy.expiry(NOW, 900));
+    let target = mint(MEDIA, &claims, HOST, &ring, &policy, NOW)
+        .unwrap()
+        .target;
+    let request = SignedRequest {
+        method: "GET",
+        host: HOST,
+        target: &target,
+    };
+    let grant = verify(request, &ring, &policy, NOW).unwrap();
+    steps.add("locate (held open)", || {
+        runtime
+            .block_on(store.locate(black_box(&grant), NOW))
+            .unwrap()
+    });
+
+    let id = RecordingId::new("app-101", "test-account-01", "test-call-01").unwrap();
+    steps.add("resolve", || {
+        let found = runtime.block_on(store.find(black_box(&id))).unwrap();
+        mint(&found.path.url_path(), &claims, "*", &ring, &policy, NOW).unwrap()
     });
 }

@@ -4,6 +4,7 @@
 //! connection begins and ends; what is answered on it is the [`Handler`]'s.
 
 mod connection;
+mod share;
 mod turns;
 mod wire;
 mod zero_copy;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::share::Share;
 use self::turns::Turns;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
@@ -82,7 +84,7 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Serves `listener` until `shutdown`; then accepts no more, closes idle connections, lets running
+/// Serves this worker's share of `listener` until `shutdown`; then accepts no more, closes idle connections, lets running
 /// responses finish until the drain deadline, and cuts what is left.
 ///
 /// # Errors
@@ -92,6 +94,7 @@ pub async fn run<H: Handler>(
     handler: Arc<H>,
     settings: Settings,
     shutdown: CancellationToken,
+    mut share: Share,
 ) -> io::Result<Drained> {
     tune(&listener)?;
     listener.set_nonblocking(true)?;
@@ -106,10 +109,12 @@ pub async fn run<H: Handler>(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            handed = share.handed() => handed.map(Some),
+            accepted = listener.accept() => accepted.map(|(stream, peer)| share.keep(stream, peer)),
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(None) => pause = MIN_PAUSE,
+            Ok(Some((stream, peer, place))) => {
                 pause = MIN_PAUSE;
                 let connection = connection::serve(
                     stream,
@@ -121,6 +126,7 @@ pub async fn run<H: Handler>(
                 );
                 let cut = cut.clone();
                 connections.spawn(async move {
+                    let _place = place;
                     tokio::select! {
                         () = connection => {}
                         () = cut.cancelled() => {}

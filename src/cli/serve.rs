@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
 use crate::metrics::Metrics;
 use crate::recording::RecordingId;
-use crate::server::{self, Drained};
+use crate::server::{self, Drained, Share};
 use crate::sign::Keyring;
 use crate::store::{Local, Store};
 
@@ -242,8 +242,9 @@ impl Running {
         admin: TcpListener,
     ) -> anyhow::Result<u8> {
         let shutdown = CancellationToken::new();
-        let workers = (0..self.config.workers)
-            .map(|_| self.worker(public.try_clone()?, shutdown.clone()))
+        let workers = Share::among(self.config.workers)
+            .into_iter()
+            .map(|share| self.worker(public.try_clone()?, share, shutdown.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         // The port is closed when the last worker closes its share; one kept here would go on
         // queueing connections that nobody accepts.
@@ -259,6 +260,7 @@ impl Running {
                 Arc::clone(&self.admin),
                 self.config.server,
                 end_of_admin.clone(),
+                Share::alone(),
             );
             tokio::spawn(serve_admin);
             self.wait_for_stop(&mut signals).await;
@@ -274,6 +276,7 @@ impl Running {
     fn worker(
         &self,
         listener: TcpListener,
+        share: Share,
         shutdown: CancellationToken,
     ) -> io::Result<JoinHandle<io::Result<Drained>>> {
         let (app, settings) = (Arc::clone(&self.app), self.config.server);
@@ -283,7 +286,7 @@ impl Running {
             .build()?;
         std::thread::Builder::new()
             .name("worker".to_owned())
-            .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown)))
+            .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown, share)))
     }
 
     async fn wait_for_stop(&self, signals: &mut Signals) {

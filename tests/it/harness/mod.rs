@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonearm::app::{App, Resolver};
 use tonearm::metrics::Metrics;
 use tonearm::recording::UnixTime;
-use tonearm::server::{self, Drained, Settings};
+use tonearm::server::{self, Drained, Settings, Share};
 use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, Window, mint};
 use tonearm::store::{Local, Store};
 
@@ -95,7 +95,7 @@ impl Server {
                 .enable_all()
                 .build()
                 .unwrap();
-            let run = server::run(listener, app, setup.settings, stop);
+            let run = server::run(listener, app, setup.settings, stop, Share::alone());
             runtime.block_on(run).unwrap()
         });
         Self {
