@@ -14,7 +14,7 @@
 //! | [`select`](mod@select) | which bytes answer this request |
 //! | [`respond`](mod@respond) | status and fields |
 //! | [`route`] | where a target leads |
-//! | [`audio`] | what a file's first bytes tell of it |
+//! | [`audio`] | what a recording's header tells, and what HubSpot makes of it |
 //! | [`store`] | whether a recording is there, and which version |
 //! | [`body`] | that exactly the promised bytes are sent |
 //! | [`reject`] | what a failure looks like from outside |

@@ -20,7 +20,7 @@ use std::time::Duration;
 use self::cache::Held;
 pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::incoming::Incoming;
-pub use self::local::Local;
+pub use self::local::{Local, Opened};
 pub use self::record::{FileFacts, Record};
 
 use crate::recording::{MediaPath, RecordingId, UnixTime};

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::cache::{Cache, Held, Witness};
 use super::{Found, Handle, Record, StoreError, Version};
-use crate::audio;
+use crate::audio::{self, Content, Effort, Ranged};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
@@ -225,7 +225,7 @@ impl Local {
             match self.open_file(&path.store_path()) {
                 Ok((file, version)) => {
                     return Ok(Found {
-                        duration: duration(media, &file, version).map_err(failure)?,
+                        duration: duration(&file, version).map_err(failure)?,
                         path,
                         generation: record.generation,
                     });
@@ -405,18 +405,51 @@ impl Handle {
     }
 }
 
-fn duration(
-    media: MediaType,
-    file: &File,
-    version: Version,
-) -> io::Result<Option<std::time::Duration>> {
-    if media != MediaType::Wav {
-        return Ok(None);
+/// An open file, to be read at any offset.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    file: &'a File,
+    length: u64,
+}
+
+impl<'a> Opened<'a> {
+    /// Takes an open file of the length it has now.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn new(file: &'a File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, length })
     }
-    let mut head = Vec::with_capacity(audio::WAV_HEAD);
-    let limit = u64::try_from(audio::WAV_HEAD).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut head)?;
-    Ok(audio::wav_duration(&head, version.length))
+}
+
+impl Ranged for Opened<'_> {
+    type Error = io::Error;
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+/// How long an open file plays, as far as its header tells.
+fn duration(file: &File, version: Version) -> io::Result<Option<std::time::Duration>> {
+    let opened = Opened {
+        file,
+        length: version.length,
+    };
+    Ok(match audio::inspect(&opened, Effort::Header)? {
+        Content::Recording(facts) => facts.duration,
+        Content::Other(_) => None,
+    })
 }
 
 /// What an errno of opening says: that there is no such recording, or that we cannot tell.

@@ -10,7 +10,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("select", 0, &["recording"]),
     ("respond", 0, &["recording", "select", "sign"]),
     ("route", 0, &["recording"]),
-    ("audio", 0, &["recording"]),
+    ("audio", 0, &[]),
     (
         "store",
         1,
