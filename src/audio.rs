@@ -79,6 +79,10 @@ pub(crate) struct Sound {
     /// 0 where the codec has no such blocks.
     pub(crate) block: u32,
     pub(crate) block_frames: u32,
+    /// Where the format's own header begins, behind foreign tags.
+    pub(crate) header: u64,
+    /// Frames before the sound that a decoder gives and nobody is to hear.
+    pub(crate) skip: u64,
     /// Frames in all, where they are known exactly.
     pub(crate) frames: Option<u64>,
 }

@@ -2,6 +2,7 @@
 
 mod config_command;
 mod explain;
+mod inspect;
 mod keys;
 mod serve;
 mod url;
@@ -43,6 +44,8 @@ enum Command {
     Url(url::Url),
     /// Decode a signed URL and say why it holds or not; exit 0 if it does, 1 if not
     Explain(explain::Explain),
+    /// Tell what a recording is and what HubSpot makes of it; exit 0 if it transcribes it, 1 if not
+    Inspect(inspect::Inspect),
     /// Make, list, rotate and revoke signing keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -133,6 +136,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Serve(command) => serve::Serve::run(&values(command.flags())?),
         Command::Url(command) => command.run(&values(command.flags())?),
         Command::Explain(command) => command.run(&values(command.flags())?),
+        Command::Inspect(command) => command.run(),
         Command::Keys(command) => command.run(&values(command.flags())?),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }

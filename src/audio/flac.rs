@@ -41,6 +41,7 @@ pub(super) fn read<S: Ranged + ?Sized>(
     facts.sound = Sound {
         offset,
         length: end.saturating_sub(offset),
+        header: begins,
         ..Sound::default()
     };
     last_frame(&mut facts, window, &info)?;

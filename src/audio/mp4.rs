@@ -90,6 +90,8 @@ struct Track {
     table: u64,
     /// In the movie's timescale: the edit list's.
     edited: u64,
+    /// What its first edit leaves out, in the track's timescale: an encoder's delay.
+    skip: u64,
     entry: Option<Entry>,
 }
 
@@ -236,6 +238,9 @@ impl Movie {
             length,
             ..Sound::default()
         };
+        if track.timescale == entry.rate {
+            facts.sound.skip = track.skip;
+        }
         self.time(&mut facts, track, complete);
         Content::Recording(facts)
     }
@@ -300,7 +305,7 @@ impl Track {
                 }
                 b"mdhd" => (self.timescale, self.media) = header_times(window, found)?,
                 b"hdlr" => self.is_sound = window.at(found.begins, 12)?.ends_with(b"soun"),
-                b"elst" => self.edited = edits(window, found)?,
+                b"elst" => (self.edited, self.skip) = edits(window, found)?,
                 b"stts" => self.table = time_table(window, found)?,
                 // Version and flags, a count, then the first entry: one is what players use.
                 b"stsd" => self.entry = entry(window, found.begins + 8, found.ends)?,
@@ -327,21 +332,28 @@ fn header_times<S: Ranged + ?Sized>(
     Ok((u32_at(body, 12), u64::from(known)))
 }
 
-/// The durations of an edit list, without the gaps.
-fn edits<S: Ranged + ?Sized>(window: &mut Window<'_, S>, elst: Atom) -> Result<u64, S::Error> {
+/// The durations of an edit list without its gaps, and where in the track its first edit begins.
+fn edits<S: Ranged + ?Sized>(
+    window: &mut Window<'_, S>,
+    elst: Atom,
+) -> Result<(u64, u64), S::Error> {
     let head = window.at(elst.begins, 8)?;
     let (long, count) = (head.first() == Some(&1), u32_at(head, 4));
     let size: u8 = if long { 20 } else { 12 };
-    let mut sum = 0_u64;
+    let (mut sum, mut begins) = (0_u64, None);
     table(window, elst, count, size, |row| {
-        let (time, gap) = if long {
-            (u64_at(row, 0), u64_at(row, 8) == u64::MAX)
+        let (time, at) = if long {
+            let at = u64_at(row, 8);
+            (u64_at(row, 0), (at < u64::MAX).then_some(at))
         } else {
-            (u64::from(u32_at(row, 0)), u32_at(row, 4) == u32::MAX)
+            let at = u32_at(row, 4);
+            let at = (at < u32::MAX).then(|| u64::from(at));
+            (u64::from(u32_at(row, 0)), at)
         };
-        sum = sum.saturating_add(if gap { 0 } else { time });
+        sum = sum.saturating_add(at.map_or(0, |_| time));
+        begins = begins.or(at);
     })?;
-    Ok(sum)
+    Ok((sum, begins.unwrap_or(0)))
 }
 
 /// The sum of `stts`: runs of samples of one duration.

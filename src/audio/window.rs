@@ -76,7 +76,7 @@ impl<'a, S: Ranged + ?Sized> Window<'a, S> {
     pub(super) fn at(&mut self, offset: u64, count: usize) -> Result<&[u8], S::Error> {
         let held = |this: &Self| {
             let skip = usize::try_from(offset.checked_sub(this.begins)?).ok()?;
-            (skip + count <= this.bytes.len()).then_some(skip)
+            (skip.checked_add(count)? <= this.bytes.len()).then_some(skip)
         };
         let skip = match held(self) {
             Some(skip) => skip,

@@ -11,6 +11,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("respond", 0, &["recording", "select", "sign"]),
     ("route", 0, &["recording"]),
     ("audio", 0, &[]),
+    ("sound", 1, &["audio"]),
     (
         "store",
         1,
@@ -54,11 +55,13 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         &[
             "admin",
             "app",
+            "audio",
             "config",
             "metrics",
             "recording",
             "server",
             "sign",
+            "sound",
             "store",
         ],
     ),
