@@ -81,7 +81,7 @@ fn count(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX).max(1))
 }
 
-/// Bands behind the stretches of which something holds.
+/// Bands behind the longer stretches of which something holds.
 fn push_marks(
     out: &mut String,
     columns: &[Column],
@@ -89,6 +89,8 @@ fn push_marks(
     colour: &str,
     holds: impl Fn(&Column) -> bool,
 ) {
+    /// Pauses between words are narrower.
+    const NARROWEST: f64 = 12.0;
     let step = f64::from(WIDTH) / count(columns.len());
     let mut begins: Option<f64> = None;
     let ends = places(columns).map(Some).chain([None]);
@@ -97,7 +99,7 @@ fn push_marks(
         let inside = place.is_some_and(|(_, column)| holds(column));
         if inside {
             begins = begins.or(Some(last));
-        } else if let Some(from) = begins.take() {
+        } else if let Some(from) = begins.take().filter(|from| last - from >= NARROWEST) {
             let _ = writeln!(
                 out,
                 "<rect x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{LANE}\" fill=\"{colour}\"/>",
@@ -180,7 +182,7 @@ pub fn braille(columns: &[Column], channel: usize) -> String {
 const LEFT_DOTS: [u32; 5] = [0, 0x40, 0x44, 0x46, 0x47];
 const RIGHT_DOTS: [u32; 5] = [0, 0x80, 0xa0, 0xb0, 0xb8];
 
-/// 0 for silence, then a step for each 12 dB: loudness is heard so.
+/// 0 for silence (below -50 dBFS), then steps of 12 dB to full scale: so is loudness heard.
 const fn height(column: &Column, channel: usize) -> usize {
     let peak = if channel < 2 {
         column.peaks[channel]
@@ -188,8 +190,8 @@ const fn height(column: &Column, channel: usize) -> usize {
         0
     };
     match peak {
-        ..2_147_483 => 0,
-        2_147_483..67_637_000 => 1,
+        ..6_795_900 => 0,
+        6_795_900..67_637_000 => 1,
         67_637_000..269_000_000 => 2,
         269_000_000..1_073_000_000 => 3,
         _ => 4,

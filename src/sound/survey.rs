@@ -8,6 +8,8 @@ use crate::audio::{Concern, Verdict};
 const STEPS_A_SECOND: u32 = 50;
 /// Full scale is 2^31. A channel that never reaches -60 dBFS is silent: line noise lies below.
 const SILENCE: i32 = i32::MAX / 1000;
+/// A stretch whose peak stays below -50 dBFS looks silent: there is line noise in it at most.
+const QUIET: i32 = i32::MAX / 316;
 /// A step is speech from a root mean square of -45 dBFS on.
 const SPEECH: f64 = 2_147_483_648.0 / 177.8;
 /// Samples from here on are at full scale.
@@ -45,7 +47,7 @@ impl Column {
     /// Whether this channel, 0 or 1, was silent.
     #[must_use]
     pub fn is_silent(&self, channel: usize) -> bool {
-        self.peaks.get(channel).is_none_or(|peak| *peak < SILENCE)
+        self.peaks.get(channel).is_none_or(|peak| *peak < QUIET)
     }
 }
 
