@@ -11,6 +11,7 @@ mod flac;
 mod mp3;
 mod mp4;
 mod other;
+mod source;
 mod verdict;
 mod wav;
 mod window;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 pub use self::other::Other;
+pub use self::source::{Direction, Order, Party, SOURCES, Source, Unclear};
 pub use self::verdict::{Concern, Use, Verdict};
 pub use self::window::Ranged;
 use self::window::Window;

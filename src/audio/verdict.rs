@@ -79,6 +79,23 @@ impl Verdict {
         verdict
     }
 
+    /// What `tonearm add` is to be asked for in order to mend it; nothing where that is beyond it.
+    #[must_use]
+    pub fn remedies(&self) -> Vec<&'static str> {
+        let beyond = [Concern::NoSound, Concern::NoFormat, Concern::AllSilent];
+        if self.concerns.iter().any(|concern| beyond.contains(concern)) {
+            return Vec::new();
+        }
+        let mut flags: Vec<_> = self
+            .concerns
+            .iter()
+            .filter_map(|concern| concern.remedy())
+            .collect();
+        flags.sort_unstable();
+        flags.dedup();
+        flags
+    }
+
     /// Takes another concern into account.
     pub fn add(&mut self, concern: Concern) {
         self.good_for = self.good_for.min(concern.leaves());
@@ -157,9 +174,8 @@ impl Concern {
         }
     }
 
-    /// What `tonearm add` is to be asked for in order to mend it, where it can be mended.
-    #[must_use]
-    pub const fn remedy(self) -> Option<&'static str> {
+    /// The flag of `tonearm add` that mends it, where it can be mended.
+    const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Mono => Some("--join OTHER-LEG"),
             Self::CodecUnplayable

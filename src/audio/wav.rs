@@ -188,7 +188,11 @@ fn block(facts: &Facts, align: u16, samples: u16) -> (u32, u32) {
         let packed = align.saturating_sub(header * channels) * 2;
         let room = packed.checked_div(channels).unwrap_or(0) + first;
         let said = u32::from(samples);
-        if said > 0 && said <= room { said } else { room }
+        if said >= first && said <= room {
+            said
+        } else {
+            room
+        }
     };
     match facts.codec {
         Codec::Pcm | Codec::Float => {

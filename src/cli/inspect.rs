@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, print};
-use crate::audio::{Concern, Content, Effort, Facts, Use, Verdict, inspect};
+use crate::audio::{Content, Effort, Facts, Use, Verdict, inspect};
 use crate::sound::{Reader, SoundError, Survey, picture};
 use crate::store::Opened;
 
@@ -149,23 +149,10 @@ impl Inspect {
 
     /// The command that mends what can be mended.
     fn fix(&self, verdict: &Verdict) -> Option<String> {
-        let mut flags: Vec<_> = verdict
-            .concerns
-            .iter()
-            .filter_map(|concern| concern.remedy())
-            .collect();
-        flags.dedup();
-        let beyond = verdict.concerns.iter().any(|concern| {
-            matches!(
-                concern,
-                Concern::NoSound | Concern::NoFormat | Concern::AllSilent
-            )
-        });
-        if flags.is_empty() || beyond {
+        let flags = verdict.remedies();
+        if flags.is_empty() {
             return None;
         }
-        flags.sort_unstable();
-        flags.dedup();
         Some(format!(
             "tonearm add {} --app APP --account ACCOUNT --id ID {}",
             shell_word(&self.file),
@@ -185,7 +172,7 @@ fn shell_word(path: &Path) -> String {
     }
 }
 
-const fn headline(verdict: &Verdict) -> &'static str {
+pub(super) const fn headline(verdict: &Verdict) -> &'static str {
     match verdict.good_for {
         Use::Transcription => "HubSpot plays it and transcribes it.",
         Use::Playback => "HubSpot plays it. It will not transcribe it, or does not promise to:",
@@ -249,7 +236,7 @@ impl Looked {
         })
     }
 
-    fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let facts = &self.facts;
         let mut parts = vec![facts.container.to_string()];
         if facts.container.to_string() != facts.codec.to_string() {

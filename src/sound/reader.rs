@@ -155,7 +155,7 @@ impl Blocks {
         if self.left == 0 {
             return Ok(());
         }
-        let blocks = (AT_ONCE / self.sound.block).max(1);
+        let blocks = at_once(&self.sound);
         let wanted = u64::from(blocks) * u64::from(self.sound.block);
         self.bytes.clear();
         (&mut self.view).take(wanted).read_to_end(&mut self.bytes)?;
@@ -211,10 +211,19 @@ impl Blocks {
     }
 }
 
+/// Blocks to decode at once. Of ADPCM one: a block may be larger than its samples need.
+fn at_once(sound: &Sound) -> u32 {
+    if sound.block_frames == 1 {
+        (AT_ONCE / sound.block).max(1)
+    } else {
+        1
+    }
+}
+
 fn block_decoder(facts: &Facts) -> Result<Box<dyn AudioDecoder>, SoundError> {
     let codec = codec_id(facts).ok_or_else(|| SoundError::Codec(facts.codec.clone()))?;
     let frames = u64::from(facts.sound.block_frames);
-    let blocks = u64::from((AT_ONCE / facts.sound.block).max(1));
+    let blocks = u64::from(at_once(&facts.sound));
     let mut parameters = AudioCodecParameters::new();
     parameters
         .for_codec(codec)

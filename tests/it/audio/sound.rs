@@ -89,6 +89,7 @@ fn lossless_formats_decode_bit_by_bit_as_ffmpeg_does() {
         ("16.flac", "flac -s talk.wav -o OUT"),
         ("24.flac", "sox talk.wav -b 24 OUT gain -0.1"),
         ("pipe.flac", "FF -i talk.wav -f flac - > OUT"),
+        ("flac.mp4", "FF -i talk.wav -c:a flac -strict -2 OUT"),
         ("alac.m4a", "FF -i talk.wav -c:a alac OUT"),
     ] {
         made.sh(&line.replace("FF", FF).replace("OUT", name));
