@@ -222,7 +222,7 @@ fn what_no_source_states_is_not_guessed() {
 
 #[test]
 fn killed_at_any_moment_it_leaves_a_whole_recording_or_none() {
-    const ROUNDS: u32 = 40;
+    const ROUNDS: u32 = 20;
     let place = Place::new();
     let (app, account) = OWNER.split_once('/').unwrap();
     let began = Instant::now();
