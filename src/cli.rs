@@ -1,7 +1,9 @@
 //! What was typed to what is done, and how it ended to an exit code.
 
+mod add;
 mod config_command;
 mod explain;
+mod inspect;
 mod keys;
 mod serve;
 mod url;
@@ -43,6 +45,10 @@ enum Command {
     Url(url::Url),
     /// Decode a signed URL and say why it holds or not; exit 0 if it does, 1 if not
     Explain(explain::Explain),
+    /// Check a recording, mend it as asked, and put it into the store
+    Add(Box<add::Add>),
+    /// Tell what a recording is and what HubSpot makes of it; exit 0 if it transcribes it, 1 if not
+    Inspect(inspect::Inspect),
     /// Make, list, rotate and revoke signing keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -133,6 +139,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Serve(command) => serve::Serve::run(&values(command.flags())?),
         Command::Url(command) => command.run(&values(command.flags())?),
         Command::Explain(command) => command.run(&values(command.flags())?),
+        Command::Add(command) => command.run(&values(command.flags())?),
+        Command::Inspect(command) => command.run(),
         Command::Keys(command) => command.run(&values(command.flags())?),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }

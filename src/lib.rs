@@ -14,7 +14,8 @@
 //! | [`select`](mod@select) | which bytes answer this request |
 //! | [`respond`](mod@respond) | status and fields |
 //! | [`route`] | where a target leads |
-//! | [`audio`] | what a file's first bytes tell of it |
+//! | [`audio`] | what a recording's header tells, and what HubSpot makes of it |
+//! | `sound` | what is on the channels, and how a recording is mended (feature `sound`) |
 //! | [`store`] | whether a recording is there, and which version |
 //! | [`body`] | that exactly the promised bytes are sent |
 //! | [`reject`] | what a failure looks like from outside |
@@ -65,4 +66,6 @@ pub mod route;
 pub mod select;
 pub mod server;
 pub mod sign;
+#[cfg(feature = "sound")]
+pub mod sound;
 pub mod store;

@@ -10,7 +10,8 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("select", 0, &["recording"]),
     ("respond", 0, &["recording", "select", "sign"]),
     ("route", 0, &["recording"]),
-    ("audio", 0, &["recording"]),
+    ("audio", 0, &[]),
+    ("sound", 1, &["audio"]),
     (
         "store",
         1,
@@ -54,11 +55,13 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         &[
             "admin",
             "app",
+            "audio",
             "config",
             "metrics",
             "recording",
             "server",
             "sign",
+            "sound",
             "store",
         ],
     ),

@@ -12,6 +12,8 @@
     reason = "a test fails by panicking, and shares its harness with its modules only; a table is as long as its rows are many"
 )]
 
+#[cfg(feature = "cli")]
+mod audio;
 mod harness;
 mod layers;
 #[cfg(feature = "cli")]

@@ -6,6 +6,7 @@ mod config;
 mod curl;
 mod keys;
 mod log;
+mod sound;
 mod start;
 mod stop;
 mod url;

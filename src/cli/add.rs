@@ -1,0 +1,368 @@
+//! `tonearm add`: a recording checked, mended as asked, and put into the store.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::inspect::{Looked, content, open};
+use super::{Failure, Outcome, print};
+use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
+use crate::config::{Config, Flags, Values, duration};
+use crate::recording::{Id, MediaPath, MediaType, RecordingId};
+use crate::sound::{Mended, Reader, SoundError, Target, write};
+use crate::store::{ChangeError, Done, Local, Put, Replace, Store, StoreError};
+
+/// Flags of `tonearm add`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
+#[command(after_help = "\
+FILE is stored as it is, unless a repair is asked for. Its channels are for HubSpot: the caller on 1,
+the recipient on 2. The same bytes under the same id again are success, and nothing is done.
+Exit code 1: HubSpot could not use it, or another recording has the id.")]
+pub(super) struct Add {
+    /// The recording; with --join, the caller's leg
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The app's id
+    #[arg(long, value_name = "ID")]
+    app: Id,
+    /// The external account id
+    #[arg(long, value_name = "ID")]
+    account: Id,
+    /// The recording's externalId
+    #[arg(long, value_name = "ID")]
+    id: Id,
+    /// The recipient's leg: two recordings of one channel become one of two
+    #[arg(long, value_name = "OTHER")]
+    join: Option<PathBuf>,
+    /// How much later OTHER began, such as 1.5s; with a minus, how much earlier
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "join",
+        allow_hyphen_values = true
+    )]
+    offset: Option<String>,
+    /// Put channels 1 and 2 in each other's place
+    #[arg(long, conflicts_with = "source")]
+    swap: bool,
+    /// Format to write: PCM WAV or FLAC, both lossless [default for repairs: FILE's, else wav]
+    #[arg(long, value_name = "FORMAT")]
+    to: Option<Format>,
+    /// Phone system the recording comes from, which decides the swap: docs/audio.md lists them
+    #[arg(long, value_name = "NAME", requires = "direction")]
+    source: Option<Source>,
+    /// Which way the call went: inbound or outbound
+    #[arg(long, value_name = "WAY")]
+    direction: Option<Direction>,
+    /// Whose leg came first, where the source orders channels by leg: caller or recipient
+    #[arg(long, value_name = "PARTY", requires = "source")]
+    first_leg: Option<Party>,
+    /// Take the place of another recording of this id
+    #[arg(long)]
+    replace: bool,
+    /// Check and mend, and say what would be stored; store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Directory of recordings [default: storage]
+    #[arg(long, value_name = "DIR")]
+    storage: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Wav,
+    Flac,
+}
+
+/// What is to be stored, in which format.
+struct Ready {
+    file: Arc<File>,
+    media: MediaType,
+    looked: Looked,
+}
+
+impl Add {
+    pub(super) fn flags(&self) -> Flags {
+        vec![("storage", self.storage.clone())]
+    }
+
+    pub(super) fn run(&self, values: &Values) -> Outcome {
+        let config = values.config()?;
+        let swap = self.swaps()?;
+        let file = open(&self.file)?;
+        let facts = recording(&file, &self.file)?;
+        let ready = if self.join.is_some() || swap || self.converts(&facts) {
+            self.mended(&file, &facts, swap, &config)?
+        } else {
+            let media = self.media(&facts)?;
+            let looked = Looked::at(&file, facts, false, 1)?;
+            Ready {
+                file,
+                media,
+                looked,
+            }
+        };
+        self.check(&ready.looked.verdict)?;
+        let path = MediaPath {
+            recording: RecordingId {
+                app: self.app.clone(),
+                account: self.account.clone(),
+                external: self.id.clone(),
+            },
+            media: ready.media,
+        };
+        let put = if self.dry_run {
+            None
+        } else {
+            Some(self.put(&path, &ready, &config)?)
+        };
+        self.tell(&path, &ready, put.as_ref());
+        Ok(0)
+    }
+
+    /// Whether channels are to be swapped, by flag or by source.
+    fn swaps(&self) -> Result<bool, Failure> {
+        match (self.source, self.direction) {
+            (Some(source), Some(direction)) => source
+                .swaps(direction, self.first_leg)
+                .map_err(|unclear| Failure::new(Failure::USAGE, unclear)),
+            _ => Ok(self.swap),
+        }
+    }
+
+    /// Whether another format was asked for than the recording has, or a sound header.
+    fn converts(&self, facts: &Facts) -> bool {
+        use crate::audio::Codec;
+        let whole = facts.oddities.is_empty();
+        match self.to {
+            None => false,
+            Some(Format::Wav) => {
+                !(whole && facts.container == Container::Wav && facts.codec == Codec::Pcm)
+            }
+            Some(Format::Flac) => !(whole && facts.container == Container::Flac),
+        }
+    }
+
+    /// The format in which bytes are stored as they are.
+    fn media(&self, facts: &Facts) -> Result<MediaType, Failure> {
+        let is_m4a = self.file.extension().is_some_and(|ending| ending == "m4a");
+        Ok(match facts.container {
+            Container::Wav => MediaType::Wav,
+            Container::Flac => MediaType::Flac,
+            Container::Mp3 => MediaType::Mp3,
+            Container::Mp4 if is_m4a => MediaType::M4a,
+            Container::Mp4 => MediaType::Mp4,
+            Container::Rf64 | Container::W64 => {
+                let hint = anyhow!(
+                    "{}: {} is no format HubSpot takes; add --to wav or --to flac",
+                    self.file.display(),
+                    facts.container
+                );
+                return Err(Failure::new(Failure::FINDINGS, hint));
+            }
+        })
+    }
+
+    /// Mends into a file without a name, on the store's disk: killed, it leaves nothing behind.
+    fn mended(
+        &self,
+        file: &Arc<File>,
+        facts: &Facts,
+        swap: bool,
+        config: &Config,
+    ) -> Result<Ready, Failure> {
+        let refused = |error| mending(&self.file, error);
+        let reader = Reader::open(file, facts).map_err(refused)?;
+        let mut mended = match &self.join {
+            Some(other) => self.joined(reader, other)?,
+            None => Mended::plain(reader),
+        };
+        if swap {
+            mended = mended.swapped().map_err(refused)?;
+        }
+        let target = match (self.to, facts.container) {
+            (Some(Format::Flac), _) | (None, Container::Flac) => Target::Flac,
+            _ => Target::Wav,
+        };
+        let mut scratch = tempfile::tempfile_in(&config.storage)
+            .with_context(|| config.storage.display().to_string())
+            .map_err(|error| Failure::new(Failure::IO, error))?;
+        write(&mut mended, target, &mut scratch).map_err(refused)?;
+        let file = Arc::new(scratch);
+        let facts = recording(&file, &self.file)?;
+        let looked = Looked::at(&file, facts, false, 1)?;
+        let media = match target {
+            Target::Wav => MediaType::Wav,
+            Target::Flac => MediaType::Flac,
+        };
+        Ok(Ready {
+            file,
+            media,
+            looked,
+        })
+    }
+
+    fn joined(&self, first: Reader, other: &Path) -> Result<Mended, Failure> {
+        let file = open(other)?;
+        let facts = recording(&file, other)?;
+        let second = Reader::open(&file, &facts).map_err(|error| mending(other, error))?;
+        let (earlier, text) = match self.offset.as_deref() {
+            None => (false, "0s"),
+            Some(text) => text
+                .strip_prefix('-')
+                .map_or((false, text), |text| (true, text)),
+        };
+        let offset = offset(text).map_err(|problem| Failure::new(Failure::USAGE, problem))?;
+        let silences = if earlier {
+            [offset, Duration::ZERO]
+        } else {
+            [Duration::ZERO, offset]
+        };
+        let [before_first, before_second] = silences;
+        Mended::joined([(first, before_first), (second, before_second)])
+            .map_err(|error| mending(other, error))
+    }
+
+    /// What HubSpot can make nothing of is not stored.
+    fn check(&self, verdict: &Verdict) -> Result<(), Failure> {
+        if verdict.good_for > Use::Nothing {
+            return Ok(());
+        }
+        let reasons: Vec<_> = verdict.concerns.iter().map(ToString::to_string).collect();
+        let remedies = verdict.remedies();
+        let remedy = match remedies[..] {
+            [] => String::new(),
+            _ => format!("; add {}", remedies.join(" ")),
+        };
+        let problem = anyhow!(
+            "{}: HubSpot cannot use it: {}{remedy}",
+            self.file.display(),
+            reasons.join("; ")
+        );
+        Err(Failure::new(Failure::FINDINGS, problem))
+    }
+
+    fn put(&self, path: &MediaPath, ready: &Ready, config: &Config) -> Result<Put, Failure> {
+        let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
+        let local = Local::open(&config.storage)
+            .with_context(|| config.storage.display().to_string())
+            .map_err(io)?;
+        let store = Store::Local(Arc::new(local));
+        // What an earlier one left that was killed; it is in nobody's way if it stays.
+        let _ = store.sweep();
+        let mut incoming = store.begin(u64::MAX).map_err(changing)?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match ready.file.read_at(&mut buffer, incoming.length()) {
+                Ok(0) => break,
+                Ok(count) => incoming.write(&buffer[..count]).map_err(changing)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io(error.into())),
+            }
+        }
+        let replace = if self.replace {
+            Replace::Always
+        } else {
+            Replace::Never
+        };
+        let facts = serde_json::to_value(&ready.looked.facts).map_err(|error| io(error.into()))?;
+        incoming
+            .put(path, &replace, Some(facts))
+            .map_err(|error| match error {
+                ChangeError::Taken => {
+                    let problem = anyhow!(
+                        "another recording has the id {}: --replace lets this one take its place",
+                        path.recording
+                    );
+                    Failure::new(Failure::FINDINGS, problem)
+                }
+                error => changing(error),
+            })
+    }
+
+    fn tell(&self, path: &MediaPath, ready: &Ready, put: Option<&Put>) {
+        let done = match put.map(|put| put.done) {
+            None => "would be stored",
+            Some(Done::Created) => "stored",
+            Some(Done::Same) => "already there, unchanged",
+            Some(Done::Replaced) => "replaced",
+        };
+        let verdict = &ready.looked.verdict;
+        if self.json {
+            let value = json!({
+                "path": path.store_path(),
+                "done": done,
+                "facts": ready.looked.facts,
+                "verdict": verdict,
+            });
+            print(&value.to_string());
+            return;
+        }
+        let mut lines = vec![format!(
+            "{}: {done}: {}",
+            path.store_path(),
+            ready.looked.summary()
+        )];
+        lines.push(super::inspect::headline(verdict).to_owned());
+        let concerns = verdict.concerns.iter();
+        lines.extend(concerns.map(|concern| format!("  - {concern}")));
+        print(&lines.join("\n"));
+    }
+}
+
+/// A duration of milliseconds too: `250ms`, `1.5s`, else as everywhere.
+fn offset(text: &str) -> Result<Duration, anyhow::Error> {
+    let wrong = || anyhow!("--offset: {text} is no duration such as 250ms, 1.5s or 1m30s");
+    if let Some(millis) = text.strip_suffix("ms") {
+        return Ok(Duration::from_millis(millis.parse().map_err(|_| wrong())?));
+    }
+    if let Some((whole, rest)) = text.split_once('.') {
+        let digits = rest.strip_suffix('s').ok_or_else(wrong)?;
+        let millis = format!("{digits:0<3}");
+        let millis = millis.get(..3).ok_or_else(wrong)?;
+        let whole: u64 = whole.parse().map_err(|_| wrong())?;
+        let millis: u64 = millis.parse().map_err(|_| wrong())?;
+        return Ok(Duration::from_secs(whole) + Duration::from_millis(millis));
+    }
+    duration(text).map_err(|_| wrong())
+}
+
+fn recording(file: &File, path: &Path) -> Result<Facts, Failure> {
+    match content(file, path)? {
+        Content::Recording(facts) => Ok(facts),
+        Content::Other(other) => {
+            let problem = anyhow!("{}: {other}", path.display());
+            Err(Failure::new(Failure::FINDINGS, problem))
+        }
+    }
+}
+
+fn mending(path: &Path, error: SoundError) -> Failure {
+    let code = match &error {
+        SoundError::Io(_) => Failure::IO,
+        _ => Failure::FINDINGS,
+    };
+    let error = anyhow::Error::new(error).context(path.display().to_string());
+    Failure::new(code, error)
+}
+
+fn changing(error: ChangeError) -> Failure {
+    let code = match &error {
+        ChangeError::Taken | ChangeError::Held | ChangeError::Store(StoreError::Erased) => {
+            Failure::FINDINGS
+        }
+        _ => Failure::IO,
+    };
+    Failure::new(code, error)
+}
