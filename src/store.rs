@@ -1,9 +1,13 @@
-//! Where recordings lie: `locate` what a grant opens, `open` it, `find` what a question asks for.
+//! Where recordings lie: `locate` what a grant opens, `open` it, `find` what a question asks for,
+//! and put, hold and erase them.
 //!
 //! The store decides whether a recording is there. It never decides who may have it: a [`Grant`]
-//! is the only way to a recording's bytes, and carries the path.
+//! is the only way to a recording's bytes, and carries the path. Nor does it decide who may change
+//! it: that is asked before.
 
 mod cache;
+mod change;
+mod incoming;
 mod local;
 mod record;
 
@@ -14,8 +18,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use self::cache::Held;
+pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
+pub use self::incoming::Incoming;
 pub use self::local::Local;
-pub use self::record::Record;
+pub use self::record::{FileFacts, Record};
 
 use crate::recording::{MediaPath, RecordingId, UnixTime};
 use crate::respond::Described;
@@ -144,6 +150,61 @@ impl Store {
     pub fn example(&self) -> Option<MediaPath> {
         let Self::Local(local) = self;
         local.example()
+    }
+
+    /// Begins a recording of at most `limit` bytes that is to be put. Waits for the disk, as do
+    /// all changes: to be called where waiting is no harm.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn begin(&self, limit: u64) -> Result<Incoming, ChangeError> {
+        let Self::Local(local) = self;
+        Incoming::begin(Arc::clone(local), limit)
+    }
+
+    /// The recording of this id in every format it has, and its record. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn present(&self, id: &RecordingId) -> Result<(Vec<Present>, Record), ChangeError> {
+        let Self::Local(local) = self;
+        local.present(id)
+    }
+
+    /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives
+    /// what was erased: nothing where that was done before. `before` spares a recording that was
+    /// modified then or later. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was erased where it is [`ChangeError::Held`] or
+    /// [`ChangeError::Young`].
+    pub fn erase(
+        &self,
+        id: &RecordingId,
+        before: Option<UnixTime>,
+        now: &str,
+    ) -> Result<Vec<Erased>, ChangeError> {
+        let Self::Local(local) = self;
+        local.erase(id, before, now)
+    }
+
+    /// Puts a recording under legal hold, or ends that. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn hold(&self, id: &RecordingId, legal_hold: bool) -> Result<(), ChangeError> {
+        let Self::Local(local) = self;
+        local.hold(id, legal_hold)
+    }
+
+    /// Takes away what killed processes left unfinished; how many files that were. Waits for the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn sweep(&self) -> Result<usize, ChangeError> {
+        let Self::Local(local) = self;
+        incoming::sweep(local)
     }
 
     /// Whether the store answers at all.

@@ -77,6 +77,10 @@ impl Local {
         &self.path
     }
 
+    pub(super) const fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(&self.root, ".", flags, Mode::empty())
@@ -191,13 +195,8 @@ impl Local {
         let sha256 = record.sha256(version);
         let representation = Representation {
             length: version.length,
-            etag: sha256.as_ref().map_or_else(
-                || EntityTag::from_file(version.length, version.modified_ns),
-                EntityTag::from_sha256,
-            ),
-            last_modified: u64::try_from(version.modified_ns / 1_000_000_000)
-                .ok()
-                .map(UnixTime),
+            etag: version.etag(record),
+            last_modified: version.modified(),
             media: path.media,
             file_name: path.file_name(),
             sha256,
@@ -263,7 +262,7 @@ impl Local {
     }
 
     /// Opens a regular file beneath the root; anything else is not there.
-    fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
+    pub(super) fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
         let opened = open_beneath(&self.root, path, READING).map_err(absent_or_failed)?;
         let file = File::from(opened);
         let stat = fstat(&file).map_err(|errno| failure(errno.into()))?;
@@ -282,12 +281,31 @@ impl Version {
             modified_ns: seconds + i128::from(stat.st_mtime_nsec),
         }
     }
+
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&fstat(file)?))
+    }
+
+    /// In whole seconds; `None` before 1970.
+    pub(super) fn modified(self) -> Option<UnixTime> {
+        u64::try_from(self.modified_ns / 1_000_000_000)
+            .ok()
+            .map(UnixTime)
+    }
+
+    /// The tag of this version, by its digest where the record says it.
+    pub(super) fn etag(self, record: &Record) -> EntityTag {
+        record.sha256(self).as_ref().map_or_else(
+            || EntityTag::from_file(self.length, self.modified_ns),
+            EntityTag::from_sha256,
+        )
+    }
 }
 
 impl Handle {
     /// An open file, in the version it has now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
-        let version = Version::of(&fstat(&file)?);
+        let version = Version::of_file(&file)?;
         Ok(Self {
             file: Arc::new(file),
             version,
@@ -302,7 +320,7 @@ impl Handle {
     /// # Errors
     /// The disk's, or that the file has changed.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if Version::of(&fstat(&*self.file)?) == self.version {
+        if Version::of_file(&self.file)? == self.version {
             Ok(())
         } else {
             Err(io::Error::other("the file changed while it was sent"))
@@ -415,7 +433,7 @@ fn absent_or_failed(errno: Errno) -> StoreError {
     }
 }
 
-fn failure(error: io::Error) -> StoreError {
+pub(super) fn failure(error: io::Error) -> StoreError {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
             StoreError::Exhausted(error)
@@ -425,7 +443,7 @@ fn failure(error: io::Error) -> StoreError {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
 
     /// openat2 gives up with EAGAIN when a rename races with a `..` it has to check.
@@ -443,7 +461,7 @@ fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Er
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     open_stepwise(root, path, flags)
 }
 

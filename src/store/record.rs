@@ -1,20 +1,38 @@
 //! The record beside a recording, `{externalId}.json`: what is known of it besides its bytes.
 
+use std::fmt::Write as _;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::Version;
+use super::{StoreError, Version};
 
-/// The record. Every field may be absent, and fields this version does not know are left alone.
+/// The record. Every field may be absent, and fields this version does not know are kept as they
+/// are when the others change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
     /// Grants of a lower generation are revoked.
     pub generation: u32,
     /// The file this record was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileFacts>,
-    /// When retention erased the recording, RFC 3339.
+    /// What is known of its sound: format, channels, duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Value>,
+    /// What HubSpot knows of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hubspot: Option<Value>,
+    /// It must not be erased or replaced.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub legal_hold: bool,
+    /// When the recording was erased, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<String>,
+    /// Fields of other versions and programs.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 /// What was true of the file when its digest was taken.
@@ -42,6 +60,23 @@ impl Record {
         serde_json::from_slice(text)
     }
 
+    /// The record as it is written.
+    pub(super) fn text(&self) -> Result<Vec<u8>, StoreError> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(StoreError::Record)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// What is left of a record when its recording is erased at `now`, RFC 3339: that it was, and
+    /// which grants were revoked before.
+    pub(super) fn erased(&self, now: &str) -> Self {
+        Self {
+            generation: self.generation,
+            erased_at: Some(now.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// The digest, while the file is still the one it was taken of.
     #[must_use]
     pub(super) fn sha256(&self, version: Version) -> Option<[u8; 32]> {
@@ -50,6 +85,14 @@ impl Record {
             facts.size == version.length && i128::from(facts.modified_ns) == version.modified_ns;
         if same { unhex(&facts.sha256) } else { None }
     }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -83,6 +126,7 @@ mod tests {
         assert_eq!(record.sha256(version(3, 8)), None);
         assert_eq!(unhex(&"zz".repeat(32)), None);
         assert_eq!(unhex("ab"), None);
+        assert_eq!(unhex(&hex(&[0xab; 32])), Some([0xab; 32]));
         assert_eq!(Record::default(), serde_json::from_str("{}").unwrap());
     }
 }

@@ -1,0 +1,441 @@
+//! Changes of the store: a recording put into its place, held, or erased.
+//!
+//! A recording changes whole or not at all: what is new is written elsewhere, brought to the disk,
+//! and renamed into place. Whoever changes one holds the lock of its directory, so that what was
+//! found there still holds when it is acted upon, in this process and in others.
+//!
+//! An id has one recording in one format: a put of another format replaces the former, or is
+//! refused like other bytes are. Files that were placed by other means may stand side by side; then
+//! the first format is served, as ever.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::incoming::{Incoming, Temporary};
+use super::local::{failure, open_beneath};
+use super::record::{FileFacts, hex};
+use super::{Local, Record, StoreError, Version};
+use crate::recording::{EntityTag, Id, MediaPath, MediaType, RecordingId, UnixTime};
+
+/// What may be lost to a recording that is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing.
+    Never,
+    /// The recording of this tag, and no other.
+    Version(EntityTag),
+    /// Whatever is there.
+    Always,
+}
+
+/// What became of a recording that was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// There was none of this id.
+    Created,
+    /// The same bytes were there; nothing was done to them.
+    Same,
+    /// Other bytes, or the same in another format, are gone.
+    Replaced,
+}
+
+/// A recording that is in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// How it came to be there.
+    pub done: Done,
+    /// Its tag, the digest of its bytes.
+    pub etag: EntityTag,
+    /// Its record.
+    pub record: Record,
+}
+
+/// A recording as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Where.
+    pub path: MediaPath,
+    /// In bytes.
+    pub length: u64,
+    /// When it was last modified; `None` before 1970.
+    pub modified: Option<UnixTime>,
+    /// Its tag.
+    pub etag: EntityTag,
+}
+
+/// A file that was erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// Where it lay.
+    pub path: MediaPath,
+    /// In bytes.
+    pub length: u64,
+    /// SHA-256 of its bytes, in hex digits.
+    pub sha256: String,
+}
+
+/// Why the store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Another recording has this id.
+    #[error("another recording has this id")]
+    Taken,
+    /// Its record says that it must stay.
+    #[error("the recording is under legal hold")]
+    Held,
+    /// It is younger than what was to be erased.
+    #[error("the recording is not that old")]
+    Young,
+    /// More bytes than this.
+    #[error("more than {0} bytes")]
+    TooLarge(u64),
+    /// The disk is full, or the quota used up.
+    #[error("the disk is full")]
+    Full(#[source] io::Error),
+    /// It was erased, it is not there, or the store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<io::Error> for ChangeError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full(error),
+            _ => Self::Store(failure(error)),
+        }
+    }
+}
+
+impl From<Errno> for ChangeError {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+impl Incoming {
+    /// Gives it its place, with what is known of its sound, once its bytes are safe on the disk.
+    /// When this returns, it is served.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the store is then as it was, and no byte of this one is kept. (Where the disk
+    /// fails in the very last step, the recording may be there; putting it again completes it.)
+    pub fn put(
+        self,
+        path: &MediaPath,
+        replace: &Replace,
+        audio: Option<serde_json::Value>,
+    ) -> Result<Put, ChangeError> {
+        // The longest wait, and nobody else has to wait for it.
+        self.file.file.sync_all()?;
+        let place = Place::make(&self.local, &path.recording)?;
+        let old = place.record()?;
+        if old.erased_at.is_some() {
+            return Err(StoreError::Erased.into());
+        }
+        let there = place.present(&old)?;
+        let same = there.iter().find(|present| present.path == *path);
+        let others = there.iter().filter(|present| present.path != *path);
+        if let Some(same) = same
+            && place.sha256(same, &old)? == self.sha256()
+        {
+            let may_replace = check(&there, replace, &old).is_ok();
+            let put = place.complete(same, &old, audio)?;
+            // A put that was cut off may have left the former format.
+            if may_replace {
+                place.remove(others)?;
+            }
+            return Ok(put);
+        }
+        check(&there, replace, &old)?;
+        let record = Record {
+            file: Some(facts(Version::of_file(&self.file.file)?, self.sha256())?),
+            audio,
+            ..old
+        };
+        let written = Temporary::holding(&self.local, &record.text()?)?;
+        let name = path.file_name();
+        if same.is_some() {
+            self.file.rename(&place.directory, &name)?;
+        } else {
+            self.file
+                .link(&place.directory, &name)
+                .map_err(|errno| match errno {
+                    // Something that is no recording, or that came by other means just now.
+                    Errno::EXIST => ChangeError::Taken,
+                    errno => errno.into(),
+                })?;
+        }
+        place.take(&written)?;
+        place.remove(others)?;
+        Ok(Put {
+            done: if there.is_empty() {
+                Done::Created
+            } else {
+                Done::Replaced
+            },
+            etag: EntityTag::from_sha256(&self.sha256()),
+            record,
+        })
+    }
+}
+
+/// Whether what is there may be lost.
+fn check(there: &[Present], replace: &Replace, record: &Record) -> Result<(), ChangeError> {
+    let may = match replace {
+        Replace::Never => there.is_empty(),
+        // What was to be replaced is gone, or still there.
+        Replace::Version(tag) => there.iter().any(|present| present.etag == *tag),
+        Replace::Always => true,
+    };
+    match may {
+        false => Err(ChangeError::Taken),
+        true if record.legal_hold && !there.is_empty() => Err(ChangeError::Held),
+        true => Ok(()),
+    }
+}
+
+impl Local {
+    /// Every file of this id there is, and its record.
+    pub(super) fn present(&self, id: &RecordingId) -> Result<(Vec<Present>, Record), ChangeError> {
+        let place = Place::find(self, id)?;
+        let record = place.record()?;
+        Ok((place.present(&record)?, record))
+    }
+
+    /// Erases a recording and what its record knows, except that it was erased; `before` spares
+    /// what was modified then or later.
+    pub(super) fn erase(
+        &self,
+        id: &RecordingId,
+        before: Option<UnixTime>,
+        now: &str,
+    ) -> Result<Vec<Erased>, ChangeError> {
+        let place = Place::find(self, id)?;
+        let record = place.record()?;
+        let there = place.present_files(&record)?;
+        if there.is_empty() && record == Record::default() {
+            return Err(StoreError::NotFound("nothing to erase").into());
+        }
+        if record.legal_hold {
+            return Err(ChangeError::Held);
+        }
+        let young = |present: &Present| before.is_some_and(|time| present.modified >= Some(time));
+        if there.iter().any(young) {
+            return Err(ChangeError::Young);
+        }
+        let mut erased = Vec::new();
+        for present in &there {
+            erased.push(Erased {
+                path: present.path.clone(),
+                length: present.length,
+                sha256: hex(&place.sha256(present, &record)?),
+            });
+        }
+        // First what makes the URL answer that it is gone: it stays so, whatever comes between.
+        if record.erased_at.is_none() {
+            let text = record.erased(now).text()?;
+            place.take(&Temporary::holding(self, &text)?)?;
+        }
+        place.remove(&there)?;
+        Ok(erased)
+    }
+
+    /// Puts a recording under legal hold, or ends that.
+    pub(super) fn hold(&self, id: &RecordingId, legal_hold: bool) -> Result<(), ChangeError> {
+        let place = Place::find(self, id)?;
+        let record = place.record()?;
+        if record.erased_at.is_some() {
+            return Err(StoreError::Erased.into());
+        }
+        if place.present(&record)?.is_empty() {
+            return Err(StoreError::NotFound("nothing to hold").into());
+        }
+        if record.legal_hold != legal_hold {
+            let text = Record {
+                legal_hold,
+                ..record
+            }
+            .text()?;
+            place.take(&Temporary::holding(self, &text)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a recording lies or will lie, locked against other changes.
+struct Place<'a> {
+    local: &'a Local,
+    id: &'a RecordingId,
+    directory: OwnedFd,
+}
+
+const OPENING: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl<'a> Place<'a> {
+    /// A place that is there.
+    fn find(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
+        match open_beneath(local.root(), &below(id), OPENING) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(StoreError::NotFound("no such place").into()),
+            opened => Self::lock(local, id, opened?),
+        }
+    }
+
+    /// A place, made if it is not there.
+    fn make(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
+        let open = || open_beneath(local.root(), &below(id), OPENING);
+        let opened = match open() {
+            Err(Errno::NOENT) => {
+                make_directory(local.root(), &id.app)?;
+                let app = open_beneath(local.root(), id.app.as_str(), OPENING)?;
+                make_directory(&app, &id.account)?;
+                open()
+            }
+            opened => opened,
+        };
+        Self::lock(local, id, opened?)
+    }
+
+    fn lock(
+        local: &'a Local,
+        id: &'a RecordingId,
+        directory: OwnedFd,
+    ) -> Result<Self, ChangeError> {
+        flock(&directory, FlockOperation::LockExclusive)?;
+        Ok(Self {
+            local,
+            id,
+            directory,
+        })
+    }
+
+    fn record(&self) -> Result<Record, StoreError> {
+        self.local.record(self.id)
+    }
+
+    /// The recording in every format it has; an erased one has none.
+    fn present(&self, record: &Record) -> Result<Vec<Present>, StoreError> {
+        if record.erased_at.is_some() {
+            return Ok(Vec::new());
+        }
+        self.present_files(record)
+    }
+
+    fn present_files(&self, record: &Record) -> Result<Vec<Present>, StoreError> {
+        let mut found = Vec::new();
+        for media in MediaType::ALL {
+            let path = MediaPath {
+                recording: self.id.clone(),
+                media,
+            };
+            match self.local.open_file(&path.store_path()) {
+                Ok((_, version)) => found.push(Present {
+                    path,
+                    length: version.length,
+                    modified: version.modified(),
+                    etag: version.etag(record),
+                }),
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The digest of a file's bytes, by the record or by the bytes.
+    fn sha256(&self, present: &Present, record: &Record) -> Result<[u8; 32], ChangeError> {
+        let (mut file, version) = self.local.open_file(&present.path.store_path())?;
+        match record.sha256(version) {
+            Some(digest) => Ok(digest),
+            None => Ok(digest(&mut file)?),
+        }
+    }
+
+    /// Adds to the record of a recording that was there already what it does not say yet.
+    fn complete(
+        &self,
+        same: &Present,
+        old: &Record,
+        audio: Option<serde_json::Value>,
+    ) -> Result<Put, ChangeError> {
+        let (_, version) = self.local.open_file(&same.path.store_path())?;
+        let sha256 = self.sha256(same, old)?;
+        let record = Record {
+            file: Some(facts(version, sha256)?),
+            audio: old.audio.clone().or(audio),
+            ..old.clone()
+        };
+        if record != *old {
+            self.take(&Temporary::holding(self.local, &record.text()?)?)?;
+        }
+        Ok(Put {
+            done: Done::Same,
+            etag: EntityTag::from_sha256(&sha256),
+            record,
+        })
+    }
+
+    /// Puts a record into its place, and brings all names of the place to the disk.
+    fn take(&self, record: &Temporary) -> Result<(), ChangeError> {
+        record.rename(&self.directory, &format!("{}.json", self.id.external))?;
+        fsync(&self.directory)?;
+        Ok(())
+    }
+
+    fn remove<'b>(&self, files: impl IntoIterator<Item = &'b Present>) -> Result<(), ChangeError> {
+        let mut removed = false;
+        for present in files {
+            let name = present.path.file_name();
+            rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?;
+            removed = true;
+        }
+        if removed {
+            fsync(&self.directory)?;
+        }
+        Ok(())
+    }
+}
+
+fn below(id: &RecordingId) -> String {
+    format!("{}/{}", id.app, id.account)
+}
+
+/// Makes a directory that outlasts a crash.
+fn make_directory(parent: &OwnedFd, name: &Id) -> Result<(), Errno> {
+    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP;
+    match rustix::fs::mkdirat(parent, name.as_str(), mode) {
+        Ok(()) => fsync(parent),
+        Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn facts(version: Version, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
+    let modified_ns = i64::try_from(version.modified_ns).map_err(io::Error::other)?;
+    Ok(FileFacts {
+        size: version.length,
+        modified_ns,
+        sha256: hex(&sha256),
+    })
+}
+
+/// SHA-256 of a whole file.
+fn digest(file: &mut File) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

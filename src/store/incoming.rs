@@ -1,0 +1,193 @@
+//! A recording on its way into the store: bytes that are hashed as they come and lie where no
+//! request can find them, until [`Incoming::put`] gives them their place.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::local::failure;
+use super::record::hex;
+use super::{ChangeError, Local};
+
+/// The directory of files that are no recordings yet, beneath the store's root and so on its file
+/// system. No id holds a `+`: no path of the media route leads here.
+const DIRECTORY: &str = "+incoming";
+
+/// A recording on its way into the store. What is dropped leaves nothing behind, and what a killed
+/// process leaves behind, [`sweep`](super::Store::sweep) takes away.
+///
+/// All of its calls wait for the disk.
+pub struct Incoming {
+    pub(super) local: Arc<Local>,
+    pub(super) file: Temporary,
+    hash: Sha256,
+    length: u64,
+    limit: u64,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("name", &self.file.name)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// An empty one, that takes no more than `limit` bytes.
+    pub(super) fn begin(local: Arc<Local>, limit: u64) -> Result<Self, ChangeError> {
+        let file = Temporary::create(&directory(&local)?)?;
+        Ok(Self {
+            local,
+            file,
+            hash: Sha256::new(),
+            length: 0,
+            limit,
+        })
+    }
+
+    /// Takes further bytes.
+    ///
+    /// # Errors
+    /// [`ChangeError::TooLarge`] past the limit, [`ChangeError::Full`], or the disk's.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ChangeError> {
+        let length = self.length.saturating_add(size(bytes));
+        if length > self.limit {
+            return Err(ChangeError::TooLarge(self.limit));
+        }
+        (&self.file.file).write_all(bytes)?;
+        self.hash.update(bytes);
+        self.length = length;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// SHA-256 of the bytes so far.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
+    /// The bytes so far, to be looked at; its position is where the next bytes are written, so that
+    /// it is to be read by offsets.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file.file
+    }
+}
+
+/// A file that loses its temporary name when it is dropped. While it lives it is locked, which is
+/// how a sweep tells it from what a killed process left behind.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    directory: Arc<OwnedFd>,
+    name: String,
+    pub(super) file: File,
+}
+
+impl Temporary {
+    fn create(directory: &Arc<OwnedFd>) -> Result<Self, ChangeError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+        loop {
+            let name = random_name()?;
+            let file = rustix::fs::openat(&**directory, &*name, flags | OFlags::CLOEXEC, mode)?;
+            let temporary = Self {
+                directory: Arc::clone(directory),
+                name,
+                file: file.into(),
+            };
+            flock(&temporary.file, FlockOperation::LockExclusive)?;
+            // A sweep may have come between the two.
+            if fstat(&temporary.file)?.st_nlink > 0 {
+                return Ok(temporary);
+            }
+        }
+    }
+
+    /// One that holds these bytes, safe on the disk.
+    pub(super) fn holding(local: &Local, bytes: &[u8]) -> Result<Self, ChangeError> {
+        let temporary = Self::create(&directory(local)?)?;
+        (&temporary.file).write_all(bytes)?;
+        temporary.file.sync_all()?;
+        Ok(temporary)
+    }
+
+    /// Gives it a further name, if nothing has that name.
+    pub(super) fn link(&self, directory: impl AsFd, name: &str) -> Result<(), Errno> {
+        let from = &*self.directory;
+        rustix::fs::linkat(from, &*self.name, directory, name, AtFlags::empty())
+    }
+
+    /// Gives it another name, which what had it loses.
+    pub(super) fn rename(&self, directory: impl AsFd, name: &str) -> Result<(), Errno> {
+        rustix::fs::renameat(&*self.directory, &*self.name, directory, name)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Gone already when it was renamed; else a sweep comes by.
+        let _ = rustix::fs::unlinkat(&*self.directory, &*self.name, AtFlags::empty());
+    }
+}
+
+/// The directory of what is on its way, made where it is missing.
+fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(local.root(), DIRECTORY, flags, Mode::empty());
+    let opened = match open() {
+        Err(Errno::NOENT) => match rustix::fs::mkdirat(local.root(), DIRECTORY, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => open(),
+            Err(errno) => Err(errno),
+        },
+        opened => opened,
+    };
+    Ok(Arc::new(opened?))
+}
+
+/// Takes away what nobody is writing; how many files that were.
+pub(super) fn sweep(local: &Local) -> Result<usize, ChangeError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(local.root(), DIRECTORY, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(0),
+        opened => opened?,
+    };
+    let mut swept = 0;
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(&directory, entry.file_name(), flags, Mode::empty())
+        else {
+            continue;
+        };
+        let is_file = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile;
+        if is_file && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn random_name() -> Result<String, ChangeError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| failure(io::Error::other(error)))?;
+    Ok(hex(&bytes))
+}
+
+fn size(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
