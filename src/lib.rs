@@ -17,6 +17,7 @@
 //! | [`audio`] | what a file's first bytes tell of it |
 //! | [`store`] | whether a recording is there, and which version |
 //! | [`body`] | that exactly the promised bytes are sent |
+//! | [`ingest`] | what is taken in, from whom |
 //! | [`reject`] | what a failure looks like from outside |
 //! | [`metrics`] | what is counted |
 //! | [`server`] | when a connection begins and ends |
@@ -57,6 +58,7 @@ pub mod body;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
+pub mod ingest;
 pub mod metrics;
 pub mod recording;
 pub mod reject;

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 
 use self::disposition::attachment;
 pub use self::problem::Problem;
-use crate::recording::{Representation, UnixTime};
+use crate::recording::{EntityTag, Representation, UnixTime};
 use crate::select::{ByteRange, Selection};
 use crate::sign::Disposition;
 
@@ -353,6 +353,28 @@ pub fn json(body: Vec<u8>) -> Answer {
         .sending(vec![Piece::Bytes(body.into())])
 }
 
+/// What is known of a recording, as JSON under the recording's own tag. Never stored.
+#[must_use]
+pub fn told(
+    status: StatusCode,
+    etag: &EntityTag,
+    location: Option<String>,
+    body: Vec<u8>,
+) -> Answer {
+    let mut answer = json(body).with(header::ETAG, etag.as_str().to_owned());
+    answer.status = status;
+    match location {
+        Some(location) => answer.with(header::LOCATION, location),
+        None => answer,
+    }
+}
+
+/// The answer that says nothing but that it was done.
+#[must_use]
+pub fn no_content() -> Answer {
+    Answer::new(StatusCode::NO_CONTENT).with(header::CACHE_CONTROL, NO_STORE)
+}
+
 /// Text of a given type, never stored.
 #[must_use]
 pub fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
@@ -365,9 +387,7 @@ pub fn text(status: StatusCode, content_type: &'static str, body: String) -> Ans
 /// The answer to OPTIONS: what may be asked.
 #[must_use]
 pub fn options(allow: &'static str) -> Answer {
-    Answer::new(StatusCode::NO_CONTENT)
-        .with(header::ALLOW, allow)
-        .with(header::CACHE_CONTROL, NO_STORE)
+    no_content().with(header::ALLOW, allow)
 }
 
 /// The answer to a preflight for the fields that a seeking player sends.

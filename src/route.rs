@@ -42,6 +42,43 @@ impl Route {
     }
 }
 
+/// Where a target leads of those who bring recordings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingest {
+    /// A recording and its record.
+    Recording(Result<RecordingId, IdError>),
+}
+
+impl Ingest {
+    const RECORDINGS: &'static str = "/api/v1/recordings/";
+
+    /// The route's name in logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Recording(_) => "recordings",
+        }
+    }
+
+    /// Where `path` leads; `None` where it is none of these.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        let ids = path.strip_prefix(Self::RECORDINGS)?;
+        let mut segments = ids.split('/');
+        let (app, account, external) = (segments.next()?, segments.next()?, segments.next()?);
+        if segments.next().is_some() {
+            return None;
+        }
+        Some(Self::Recording(RecordingId::new(app, account, external)))
+    }
+
+    /// The path of a recording and its record.
+    #[must_use]
+    pub fn path(recording: &RecordingId) -> String {
+        format!("{}{recording}", Self::RECORDINGS)
+    }
+}
+
 /// Why a call of the resolver asks for no recording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuestion {

@@ -162,6 +162,15 @@ impl Store {
         Incoming::begin(Arc::clone(local), limit)
     }
 
+    /// Whether so many bytes would find room now. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Full`].
+    pub fn room_for(&self, length: u64) -> Result<(), ChangeError> {
+        let Self::Local(local) = self;
+        incoming::room_for(local, length)
+    }
+
     /// The recording of this id in every format it has, and its record. Waits for the disk.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
+use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::RecordingId;
 use crate::server::{self, Drained, Share};
@@ -45,6 +46,9 @@ pub(super) struct Serve {
     public_base_url: Option<String>,
     #[command(flatten)]
     keyring: super::KeyringFlag,
+    /// File of tokens that may bring recordings [default: nobody may]
+    #[arg(long, value_name = "FILE")]
+    ingest_tokens: Option<String>,
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "COUNT")]
     workers: Option<String>,
@@ -58,6 +62,7 @@ impl Serve {
             ("admin_listen", self.admin_listen.clone()),
             ("public_base_url", self.public_base_url.clone()),
             ("keyring", self.keyring.keyring.clone()),
+            ("ingest.tokens", self.ingest_tokens.clone()),
             ("workers", self.workers.clone()),
         ]
     }
@@ -67,6 +72,7 @@ impl Serve {
         begin_log(&config);
         raise_descriptor_limit();
         let store = open_store(&config.storage)?;
+        let ingest = open_ingest(&config, &store)?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
@@ -77,13 +83,17 @@ impl Serve {
         announce(&config, &store, &public, &admin)?;
         let metrics = Arc::new(Metrics::default());
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
-        let app = Arc::new(App::new(
+        let mut app = App::new(
             store,
             ring,
             config.policy,
             config.resolver.clone(),
             Arc::clone(&metrics),
-        ));
+        );
+        if let Some(ingest) = ingest {
+            app = app.with_ingest(ingest);
+        }
+        let app = Arc::new(app);
         Running {
             config,
             app,
@@ -132,6 +142,20 @@ fn open_store(path: &Path) -> Result<Store, Failure> {
         })
         .map_err(|error| Failure::new(Failure::IO, error))?;
     Ok(Store::Local(Arc::new(local)))
+}
+
+/// The way in, where tokens are configured; and nothing left of ways in that were cut off.
+fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
+    match store.sweep() {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "took away what was left of unfinished recordings"),
+        Err(error) => tracing::warn!(%error, "what is left of unfinished recordings stays"),
+    }
+    let Some(path) = &config.ingest_tokens else {
+        return Ok(None);
+    };
+    let tokens = keyring::load_tokens(path)?;
+    Ok(Some(Ingest::new(store.clone(), tokens, config.ingest)))
 }
 
 /// The keyring; where there is none yet, a new one.
@@ -315,6 +339,18 @@ impl Running {
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the keyring will not do; the old one stays");
+            }
+        }
+        if let (Some(path), Some(ingest)) = (&self.config.ingest_tokens, self.app.ingest()) {
+            match keyring::load_tokens(path) {
+                Ok(tokens) => {
+                    tracing::info!(tokens = tokens.count(), "the tokens were read again");
+                    ingest.replace_tokens(tokens);
+                }
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(error, "the tokens will not do; the old ones stay");
+                }
             }
         }
     }

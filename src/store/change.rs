@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::incoming::{Incoming, Temporary};
 use super::local::{failure, open_beneath};
-use super::record::{FileFacts, hex};
+use super::record::FileFacts;
 use super::{Local, Record, StoreError, Version};
-use crate::recording::{EntityTag, Id, MediaPath, MediaType, RecordingId, UnixTime};
+use crate::recording::{EntityTag, Id, MediaPath, MediaType, RecordingId, UnixTime, hex};
 
 /// What may be lost to a recording that is put.
 #[derive(Debug, Clone, PartialEq, Eq)]

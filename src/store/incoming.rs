@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::local::failure;
-use super::record::hex;
 use super::{ChangeError, Local};
+use crate::recording::hex;
 
 /// The directory of files that are no recordings yet, beneath the store's root and so on its file
 /// system. No id holds a `+`: no path of the media route leads here.
@@ -156,6 +156,15 @@ fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
         opened => opened,
     };
     Ok(Arc::new(opened?))
+}
+
+/// Whether the file system has room for so many bytes.
+pub(super) fn room_for(local: &Local, length: u64) -> Result<(), ChangeError> {
+    let free = rustix::fs::fstatvfs(local.root())?;
+    if free.f_bavail.saturating_mul(free.f_frsize) < length {
+        return Err(Errno::NOSPC.into());
+    }
+    Ok(())
 }
 
 /// Takes away what nobody is writing; how many files that were.

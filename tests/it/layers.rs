@@ -18,13 +18,31 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ),
     ("body", 1, &["respond", "select", "store"]),
     ("metrics", 2, &[]),
-    ("reject", 2, &["respond", "route", "sign", "store"]),
+    (
+        "ingest",
+        2,
+        &[
+            "audio",
+            "recording",
+            "respond",
+            "route",
+            "select",
+            "sign",
+            "store",
+        ],
+    ),
+    (
+        "reject",
+        2,
+        &["ingest", "respond", "route", "sign", "store"],
+    ),
     ("server", 2, &["body", "recording"]),
     (
         "app",
         2,
         &[
             "body",
+            "ingest",
             "metrics",
             "recording",
             "reject",
@@ -46,7 +64,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     (
         "config",
         3,
-        &["app", "recording", "route", "server", "sign"],
+        &["app", "ingest", "recording", "route", "server", "sign"],
     ),
     (
         "cli",
@@ -55,6 +73,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "admin",
             "app",
             "config",
+            "ingest",
             "metrics",
             "recording",
             "server",

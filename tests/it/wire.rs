@@ -9,6 +9,7 @@ mod fields;
 mod forged;
 mod framing;
 mod http2;
+mod ingest;
 mod preconditions;
 mod ranges;
 mod resolver;

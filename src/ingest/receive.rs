@@ -1,0 +1,119 @@
+//! A body on its way to the disk: one buffer fills while the other is written.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming as Content;
+use tokio::task::JoinHandle;
+
+use super::Refused;
+use super::digest::Hasher;
+use super::verdict::{Claim, SNIFFED};
+use crate::store::{ChangeError, Incoming, StoreError};
+
+/// Size of a buffer; an upload has two.
+const BUFFER: usize = 128 * 1024;
+
+/// Where a body goes.
+pub(super) struct Sink {
+    pub incoming: Incoming,
+    pub also: Option<Hasher>,
+    pub claim: Claim,
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As it should.
+    Whole,
+    /// The connection ended first, or broke the framing.
+    Cut,
+    /// Nothing came for too long.
+    Stalled,
+}
+
+impl Sink {
+    pub(super) const fn new(incoming: Incoming, also: Option<Hasher>, claim: Claim) -> Self {
+        Self {
+            incoming,
+            also,
+            claim,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        // What is no sound is not taken to its end.
+        if self.incoming.length() == 0 && bytes.len() >= SNIFFED {
+            self.claim.check(bytes)?;
+        }
+        self.incoming.write(bytes)?;
+        if let Some(hasher) = &mut self.also {
+            hasher.update(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// A write under way, which gives back what it was given.
+type Write = JoinHandle<Result<(Sink, Vec<u8>), Refused>>;
+
+fn write(mut sink: Sink, mut buffer: Vec<u8>) -> Write {
+    tokio::task::spawn_blocking(move || {
+        sink.write(&buffer)?;
+        buffer.clear();
+        Ok((sink, buffer))
+    })
+}
+
+async fn written(write: Write) -> Result<(Sink, Vec<u8>), Refused> {
+    match write.await {
+        Ok(done) => done,
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Reads a body to its end, into `sink`. Reading waits while both buffers are full, and with it the
+/// sender. What came before a cut or a stall is in the sink as well.
+pub(super) async fn receive(
+    content: &mut Content,
+    sink: Sink,
+    stall: Duration,
+) -> Result<(Sink, Ending), Refused> {
+    let mut filling = Vec::with_capacity(BUFFER);
+    let mut writing = write(sink, Vec::with_capacity(BUFFER));
+    let ending = loop {
+        let frame = match tokio::time::timeout(stall, content.frame()).await {
+            Err(_) => break Ending::Stalled,
+            Ok(None) => break Ending::Whole,
+            Ok(Some(Err(_))) => break Ending::Cut,
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let room = (BUFFER - filling.len()).min(rest.len());
+            filling.extend_from_slice(&rest[..room]);
+            rest = &rest[room..];
+            if filling.len() == BUFFER {
+                let (sink, empty) = written(writing).await?;
+                writing = write(sink, std::mem::replace(&mut filling, empty));
+            }
+        }
+    };
+    let (sink, _) = written(writing).await?;
+    let (sink, _) = written(write(sink, filling)).await?;
+    Ok((sink, ending))
+}
+
+/// No call of the file system is made on a thread that serves connections.
+pub(super) async fn off_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+fn failed(error: tokio::task::JoinError) -> Refused {
+    ChangeError::from(StoreError::Io(std::io::Error::other(error))).into()
+}
