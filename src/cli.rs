@@ -3,6 +3,7 @@
 mod config_command;
 mod explain;
 mod keys;
+mod retention;
 mod serve;
 mod url;
 
@@ -46,6 +47,10 @@ enum Command {
     /// Make, list, rotate and revoke signing keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Erase recordings past an age, and leave an audit line for each
+    Expire(retention::Expire),
+    /// Put recordings under legal hold, so that nothing erases or replaces them
+    Hold(retention::Hold),
     /// Check the configuration, or show where each value comes from
     #[command(subcommand, name = "config")]
     Config(config_command::ConfigCommand),
@@ -134,6 +139,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Url(command) => command.run(&values(command.flags())?),
         Command::Explain(command) => command.run(&values(command.flags())?),
         Command::Keys(command) => command.run(&values(command.flags())?),
+        Command::Expire(command) => command.run(&values(command.flags())?),
+        Command::Hold(command) => command.run(&values(command.flags())?),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }
 }

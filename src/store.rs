@@ -108,6 +108,14 @@ pub enum StoreError {
     Record(#[source] serde_json::Error),
 }
 
+impl StoreError {
+    /// Whether there is no such recording, or none any more.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Erased)
+    }
+}
+
 impl Store {
     /// Locates the recording that `grant` opens, and holds the grant against its record.
     ///
@@ -160,6 +168,15 @@ impl Store {
     pub fn begin(&self, limit: u64) -> Result<Incoming, ChangeError> {
         let Self::Local(local) = self;
         Incoming::begin(Arc::clone(local), limit)
+    }
+
+    /// Calls `visit` with the id of every recording. Waits for the disk.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn each(&self, visit: impl FnMut(RecordingId)) -> io::Result<()> {
+        let Self::Local(local) = self;
+        local.each(visit)
     }
 
     /// Whether so many bytes would find room now. Waits for the disk.

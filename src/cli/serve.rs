@@ -105,7 +105,7 @@ impl Serve {
     }
 }
 
-fn begin_log(config: &Config) {
+pub(super) fn begin_log(config: &Config) {
     let filter = EnvFilter::new(&config.log_filter);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -134,7 +134,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn open_store(path: &Path) -> Result<Store, Failure> {
+pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {
     let local = Local::open(path)
         .with_context(|| {
             let path = path.display();

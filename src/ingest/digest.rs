@@ -58,8 +58,10 @@ impl Digests {
 
     /// The hash that has to be taken besides SHA-256.
     pub(super) fn hasher(&self) -> Option<Hasher> {
-        let wanted = !self.sha512.is_empty();
-        wanted.then(|| Box::new(Sha512::new()) as Hasher)
+        if self.sha512.is_empty() {
+            return None;
+        }
+        Some(Box::new(Sha512::new()))
     }
 
     /// Holds the digests against those of the bytes that came.

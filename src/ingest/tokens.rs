@@ -103,6 +103,7 @@ fn same(ours: &[u8; 32], theirs: &[u8; 32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::hex;
 
     /// SHA-256 of 32 times "a", and of 32 times "b".
     const A: &str = "3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547";
@@ -142,8 +143,7 @@ mod tests {
     #[test]
     fn a_short_token_never_holds() {
         let digest: [u8; 32] = Sha256::digest("hunter2").into();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let tokens = Tokens::parse(&format!("pbx {hex}")).unwrap();
+        let tokens = Tokens::parse(&format!("pbx {}", hex(&digest))).unwrap();
         assert_eq!(holder(&tokens, &["Bearer hunter2"]), None);
     }
 

@@ -8,9 +8,11 @@
 //! refused like other bytes are. Files that were placed by other means may stand side by side; then
 //! the first format is served, as ever.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync};
 use rustix::io::Errno;
@@ -207,6 +209,22 @@ impl Local {
         Ok((place.present(&record)?, record))
     }
 
+    /// Visits the id of every recording, one account at a time.
+    pub(super) fn each(&self, mut visit: impl FnMut(RecordingId)) -> io::Result<()> {
+        for app in names(self.path())? {
+            for account in names(&self.path().join(&app))? {
+                let files = names(&self.path().join(&app).join(&account))?;
+                let path = |file| format!("{}{app}/{account}/{file}", MediaPath::PREFIX);
+                let found = files
+                    .iter()
+                    .filter_map(|file| MediaPath::parse(&path(file)));
+                let ids: BTreeSet<_> = found.map(|found| found.recording).collect();
+                ids.into_iter().for_each(&mut visit);
+            }
+        }
+        Ok(())
+    }
+
     /// Erases a recording and what its record knows, except that it was erased; `before` spares
     /// what was modified then or later.
     pub(super) fn erase(
@@ -400,6 +418,20 @@ impl<'a> Place<'a> {
         }
         Ok(())
     }
+}
+
+/// The names in a directory; what is no directory holds none.
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is no text is none of ours.
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(names)
 }
 
 fn below(id: &RecordingId) -> String {

@@ -9,7 +9,7 @@ mod fields;
 mod forged;
 mod framing;
 mod http2;
-mod ingest;
+pub mod ingest;
 mod preconditions;
 mod ranges;
 mod resolver;

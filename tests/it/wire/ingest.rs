@@ -69,11 +69,11 @@ fn what_is_brought_is_served() {
     assert_eq!(told["path"], format!("/media/{OWNER}/call.wav"));
     assert_eq!(told["etag"].as_str(), created.field("etag"));
     assert_eq!(told["record"]["file"]["size"], 1_000_000);
-    let served = server.get(&server.sign("call.wav"), &[]);
-    assert_eq!((served.status, &served.body), (200, &bytes));
-    assert_eq!(served.field("etag"), created.field("etag"));
+    let fetched = server.get(&server.sign("call.wav"), &[]);
+    assert_eq!((fetched.status, &fetched.body), (200, &bytes));
+    assert_eq!(fetched.field("etag"), created.field("etag"));
     assert_eq!(
-        served.field("repr-digest"),
+        fetched.field("repr-digest"),
         Some(&*digest("sha-256", &bytes))
     );
     let known = ask(&server, "GET", "call");
