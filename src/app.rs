@@ -267,9 +267,11 @@ impl Handler for App {
     ) -> Response<FileBody> {
         let (head, mut content) = request.into_parts();
         let mut entry = Entry::of(&head, &arrival);
+        let mut is_upload = false;
         let outgoing = match self.way_in(head.uri.path()) {
             Some((ingest, route)) => {
                 entry.route = route.name();
+                is_upload = route.is_upload();
                 take_in(ingest, route, &head, &mut content, &arrival).await
             }
             None => self.answer(&head, &arrival, &mut entry).await,
@@ -289,6 +291,9 @@ impl Handler for App {
         // Where there is a recording, `respond` has said so.
         if handle.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
+        }
+        if is_upload {
+            answer = answer.resumable();
         }
         if head.method == Method::HEAD {
             answer = answer.without_payload();

@@ -125,6 +125,11 @@ pub const SETTINGS: &[Setting] = &[
         "longest wait for more of a recording that is being brought",
     ),
     row(
+        "ingest.upload_ttl",
+        "24h",
+        "how long an upload in parts is kept when no part comes",
+    ),
+    row(
         "limits.header_timeout",
         "30s",
         "longest wait for a request's head, and for the next request",
@@ -255,6 +260,7 @@ impl Values {
             ingest: ingest::Settings {
                 max_size: self.get("ingest.max_size", size)?,
                 stall_timeout: self.get("ingest.stall_timeout", positive)?,
+                upload_ttl: self.get("ingest.upload_ttl", positive)?,
             },
             server: server::Settings {
                 header_timeout: self.get("limits.header_timeout", positive)?,

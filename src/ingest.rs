@@ -2,12 +2,13 @@
 //!
 //! Decides who may bring and erase, and whether a body is what its fields say. What it may not
 //! overwrite is the store's decision, how a failure looks is `reject`'s. Off until tokens are
-//! configured. A body passes through two buffers on its way to the disk, whatever its length.
+//! configured. A recording comes whole, by PUT, or in parts (`uploads`). A body passes through two buffers on its way to the disk, whatever its length.
 
 pub mod audit;
 mod digest;
 mod receive;
 mod tokens;
+mod uploads;
 mod verdict;
 
 use std::sync::Arc;
@@ -19,17 +20,18 @@ use http_body::Body as _;
 use hyper::body::Incoming as Content;
 use serde::Serialize;
 
-use self::digest::Digests;
+use self::digest::{Digests, Hasher};
 use self::receive::{Ending, Sink, off_reactor, receive};
 pub use self::tokens::{Tokens, TokensError};
+pub use self::uploads::ALLOW as UPLOADS_ALLOW;
 pub use self::verdict::Unfit;
-use self::verdict::{Claim, verdict};
+use self::verdict::{Claim, SNIFFED, verdict};
 use crate::recording::{EntityTag, IdError, MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::{self, Answer, no_content, options};
 use crate::route::Ingest as Route;
 use crate::select::{if_match_names, if_none_match_names};
 use crate::sign::check_path;
-use crate::store::{ChangeError, Done, Present, Record, Replace, Store, StoreError};
+use crate::store::{ChangeError, Done, Incoming, Present, Record, Replace, Store, StoreError};
 
 /// The methods of a recording.
 pub const ALLOW: &str = "PUT, GET, HEAD, DELETE, OPTIONS";
@@ -41,6 +43,8 @@ pub struct Settings {
     pub max_size: u64,
     /// Longest wait for more of a body.
     pub stall_timeout: Duration,
+    /// How long an upload in parts is kept when no part comes.
+    pub upload_ttl: Duration,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
         Self {
             max_size: 2 << 30,
             stall_timeout: Duration::from_secs(30),
+            upload_ttl: Duration::from_hours(24),
         }
     }
 }
@@ -90,6 +95,15 @@ pub enum Refused {
     /// What the client expects is not so.
     #[error("a precondition does not hold")]
     Precondition,
+    /// Not the version of tus that is spoken here.
+    #[error("not tus 1.0.0")]
+    Version,
+    /// The part does not begin where the upload goes on.
+    #[error("the part begins elsewhere")]
+    Offset,
+    /// The part is not what its checksum says.
+    #[error("the part is not what its checksum says")]
+    Checksum,
     /// No more of the body came in time.
     #[error("the body stalled")]
     Stalled,
@@ -142,7 +156,7 @@ impl Ingest {
         self.tokens.store(Arc::new(tokens));
     }
 
-    /// Answers a request for a recording and its record.
+    /// Answers a request for a recording and its record, or for an upload.
     ///
     /// # Errors
     /// [`Refused`].
@@ -153,8 +167,11 @@ impl Ingest {
         content: &mut Content,
     ) -> Result<Answer, Refused> {
         let holder = self.holder(request.fields)?;
-        let Route::Recording(id) = route;
-        let id = id?;
+        let id = match route {
+            Route::Recording(id) => id?,
+            Route::Uploads(id) => return self.begin_upload(id?, request).await,
+            Route::Upload(name) => return self.upload(name, request, content).await,
+        };
         match *request.method {
             Method::PUT => self.put(&id, request, content).await,
             Method::GET | Method::HEAD => self.tell(&id).await,
@@ -183,9 +200,7 @@ impl Ingest {
         let claim = Claim::of(request.fields)?;
         let digests = Digests::of(request.fields)?;
         let length = content.size_hint().exact();
-        if length.is_some_and(|length| length > self.settings.max_size) {
-            return Err(ChangeError::TooLarge(self.settings.max_size).into());
-        }
+        self.check_size(length.unwrap_or_default())?;
         let conditions = self.conditions(id, request.fields, length).await?;
         let (store, max) = (self.store.clone(), self.settings.max_size);
         let incoming = off_reactor(move || {
@@ -195,15 +210,26 @@ impl Ingest {
             store.begin(max)
         })
         .await??;
-        let sink = Sink::new(incoming, digests.hasher(), claim);
-        let (sink, ending) = receive(content, sink, self.settings.stall_timeout).await?;
+        let whole = Whole {
+            incoming,
+            also: digests.hasher(),
+            claim,
+        };
+        let (whole, ending) = receive(content, whole, self.settings.stall_timeout).await?;
         match ending {
             Ending::Whole => {}
             Ending::Cut => return Err(Refused::Cut),
             Ending::Stalled => return Err(Refused::Stalled),
         }
         let id = id.clone();
-        off_reactor(move || finish(sink, id, &digests, &conditions)).await?
+        off_reactor(move || finish(whole, id, &digests, &conditions)).await?
+    }
+
+    fn check_size(&self, length: u64) -> Result<(), Refused> {
+        if length > self.settings.max_size {
+            return Err(ChangeError::TooLarge(self.settings.max_size).into());
+        }
+        Ok(())
     }
 
     /// What may be replaced, as far as it can be told before the bytes are there.
@@ -282,19 +308,39 @@ struct Conditions {
     create_only: bool,
 }
 
+/// A body of PUT on its way.
+struct Whole {
+    incoming: Incoming,
+    also: Option<Hasher>,
+    claim: Claim,
+}
+
+impl Sink for Whole {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        // What is no sound is not taken to its end.
+        if self.incoming.length() == 0 && bytes.len() >= SNIFFED {
+            self.claim.check(bytes)?;
+        }
+        self.incoming.write(bytes)?;
+        if let Some(hasher) = &mut self.also {
+            hasher.update(bytes);
+        }
+        Ok(())
+    }
+}
+
 /// Looks at what has come, and gives it its place.
 fn finish(
-    sink: Sink,
+    whole: Whole,
     recording: RecordingId,
     digests: &Digests,
     conditions: &Conditions,
 ) -> Result<Answer, Refused> {
-    let Sink {
+    let Whole {
         incoming,
         also,
         claim,
-        ..
-    } = sink;
+    } = whole;
     digests.check(&incoming.sha256(), also)?;
     let (media, audio) = verdict(incoming.file(), incoming.length(), claim)?;
     let path = MediaPath { recording, media };

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::ingest::{self, Unfit};
 use crate::respond::{Answer, Problem};
@@ -116,11 +116,15 @@ impl Rejection {
             R::Id(_) | R::LongId | R::Field(_) | R::Digest(_) | R::Cut => StatusCode::BAD_REQUEST,
             R::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             R::Unfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            R::Precondition => StatusCode::PRECONDITION_FAILED,
+            R::Precondition | R::Version => StatusCode::PRECONDITION_FAILED,
+            R::Offset => StatusCode::CONFLICT,
+            // tus 1.0.0, checksum: "460 Checksum Mismatch".
+            R::Checksum => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             R::Stalled => StatusCode::REQUEST_TIMEOUT,
             R::Store(ChangeError::Taken | ChangeError::Held | ChangeError::Young) => {
                 StatusCode::CONFLICT
             }
+            R::Store(ChangeError::Busy) => StatusCode::LOCKED,
             R::Store(ChangeError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             R::Store(ChangeError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
             R::Store(ChangeError::Store(error)) => self.store_status(error),
@@ -167,7 +171,13 @@ impl Rejection {
             let bearer = HeaderValue::from_static("Bearer");
             answer.fields.insert(header::WWW_AUTHENTICATE, bearer);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self, Self::Ingest(ingest::Refused::Version)) {
+            let name = HeaderName::from_static("tus-version");
+            answer
+                .fields
+                .insert(name, HeaderValue::from_static("1.0.0"));
+        }
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED) {
             let second = HeaderValue::from_static("1");
             answer.fields.insert(header::RETRY_AFTER, second);
         }
@@ -227,6 +237,9 @@ fn ingest_hint(refused: &ingest::Refused) -> Option<&'static str> {
         R::Type => Some(
             "The types are audio/wav, audio/flac, audio/mpeg, audio/mp4 and audio/m4a, without a coding.",
         ),
+        R::Version => Some("The version is tus 1.0.0; Tus-Resumable says so."),
+        R::Offset => Some("HEAD tells the offset at which the upload goes on."),
+        R::Checksum => Some("The part's checksum is another; send it again."),
         R::Store(ChangeError::Taken) => {
             Some("Another recording has this id; If-Match with its ETag replaces it.")
         }

@@ -66,6 +66,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Adds what stands on every answer to one who speaks tus.
+    #[must_use]
+    pub fn resumable(self) -> Self {
+        self.with(HeaderName::from_static("tus-resumable"), "1.0.0")
+    }
+
     /// An answer with what stands on every response of this server.
     fn new(status: StatusCode) -> Self {
         let answer = Self {
@@ -340,7 +346,7 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
     }
 }
 
-fn http_date(time: UnixTime) -> String {
+pub(crate) fn http_date(time: UnixTime) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.0))
 }
 
@@ -373,6 +379,19 @@ pub fn told(
 #[must_use]
 pub fn no_content() -> Answer {
     Answer::new(StatusCode::NO_CONTENT).with(header::CACHE_CONTROL, NO_STORE)
+}
+
+/// An answer about an upload in parts. Never stored.
+#[must_use]
+pub fn uploading(status: StatusCode, fields: &[(HeaderName, String)]) -> Answer {
+    let mut answer = Answer::new(status).with(header::CACHE_CONTROL, NO_STORE);
+    for (name, value) in fields {
+        answer = answer.with(name.clone(), value.clone());
+    }
+    if status == StatusCode::NO_CONTENT {
+        return answer;
+    }
+    answer.sending(Vec::new())
 }
 
 /// Text of a given type, never stored.

@@ -47,29 +47,43 @@ impl Route {
 pub enum Ingest {
     /// A recording and its record.
     Recording(Result<RecordingId, IdError>),
+    /// Where an upload of a recording in parts begins.
+    Uploads(Result<RecordingId, IdError>),
+    /// An upload in parts, by its name.
+    Upload(String),
 }
 
 impl Ingest {
     const RECORDINGS: &'static str = "/api/v1/recordings/";
+    const UPLOADS: &'static str = "/api/v1/uploads/";
 
     /// The route's name in logs and metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Recording(_) => "recordings",
+            Self::Uploads(_) | Self::Upload(_) => "uploads",
         }
+    }
+
+    /// Whether tus is spoken there.
+    #[must_use]
+    pub const fn is_upload(&self) -> bool {
+        !matches!(self, Self::Recording(_))
     }
 
     /// Where `path` leads; `None` where it is none of these.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
-        let ids = path.strip_prefix(Self::RECORDINGS)?;
-        let mut segments = ids.split('/');
-        let (app, account, external) = (segments.next()?, segments.next()?, segments.next()?);
-        if segments.next().is_some() {
-            return None;
+        if let Some(ids) = path.strip_prefix(Self::RECORDINGS) {
+            return recording_of(ids).map(Self::Recording);
         }
-        Some(Self::Recording(RecordingId::new(app, account, external)))
+        let rest = path.strip_prefix(Self::UPLOADS)?;
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if rest.len() == 32 && rest.bytes().all(is_digit) {
+            return Some(Self::Upload(rest.to_owned()));
+        }
+        recording_of(rest).map(Self::Uploads)
     }
 
     /// The path of a recording and its record.
@@ -77,6 +91,20 @@ impl Ingest {
     pub fn path(recording: &RecordingId) -> String {
         format!("{}{recording}", Self::RECORDINGS)
     }
+
+    /// The path of an upload.
+    #[must_use]
+    pub fn upload_path(name: &str) -> String {
+        format!("{}{name}", Self::UPLOADS)
+    }
+}
+
+/// Three segments as a recording's id; `None` where they are not three.
+fn recording_of(ids: &str) -> Option<Result<RecordingId, IdError>> {
+    let mut segments = ids.split('/');
+    let (app, account, external) = (segments.next()?, segments.next()?, segments.next()?);
+    let more = segments.next().is_some();
+    (!more).then(|| RecordingId::new(app, account, external))
 }
 
 /// Why a call of the resolver asks for no recording.

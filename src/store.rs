@@ -10,6 +10,7 @@ mod change;
 mod incoming;
 mod local;
 mod record;
+mod upload;
 
 use std::fs::File;
 use std::io;
@@ -22,8 +23,9 @@ pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::incoming::Incoming;
 pub use self::local::Local;
 pub use self::record::{FileFacts, Record};
+pub use self::upload::Upload;
 
-use crate::recording::{MediaPath, RecordingId, UnixTime};
+use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
 use crate::sign::{Grant, Refusal};
 
@@ -223,14 +225,37 @@ impl Store {
         local.hold(id, legal_hold)
     }
 
-    /// Takes away what killed processes left unfinished; how many files that were. Waits for the
-    /// disk.
+    /// Begins a recording of `length` bytes that comes in parts. Waits for the disk, as its calls do.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn begin_upload(
+        &self,
+        recording: RecordingId,
+        length: u64,
+        media: Option<MediaType>,
+    ) -> Result<Upload, ChangeError> {
+        let Self::Local(local) = self;
+        Upload::begin(Arc::clone(local), recording, length, media)
+    }
+
+    /// Goes on with one that was begun. Waits for the disk, and for nobody else.
+    ///
+    /// # Errors
+    /// [`ChangeError::Busy`] while somebody else brings it.
+    pub fn resume_upload(&self, name: &str) -> Result<Upload, ChangeError> {
+        let Self::Local(local) = self;
+        Upload::resume(Arc::clone(local), name)
+    }
+
+    /// Takes away what killed processes left unfinished, and uploads in parts that have not changed
+    /// since `before`; how many files that were. Waits for the disk.
     ///
     /// # Errors
     /// [`ChangeError::Store`].
-    pub fn sweep(&self) -> Result<usize, ChangeError> {
+    pub fn sweep(&self, before: UnixTime) -> Result<usize, ChangeError> {
         let Self::Local(local) = self;
-        incoming::sweep(local)
+        incoming::sweep(local, before)
     }
 
     /// Whether the store answers at all.

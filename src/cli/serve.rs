@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -19,13 +20,15 @@ use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::recording::RecordingId;
+use crate::recording::{RecordingId, UnixTime};
 use crate::server::{self, Drained, Share};
 use crate::sign::Keyring;
 use crate::store::{Local, Store};
 
 /// How often recordings that nobody asks for any more are let go.
-const TIDYING: std::time::Duration = std::time::Duration::from_secs(10);
+const TIDYING: Duration = Duration::from_secs(10);
+/// How often uploads in parts that nobody goes on with are taken away.
+const SWEEPING: Duration = Duration::from_mins(10);
 /// Threads of one worker that may wait for the disk at a time.
 const READERS: usize = 64;
 
@@ -144,13 +147,19 @@ pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {
     Ok(Store::Local(Arc::new(local)))
 }
 
-/// The way in, where tokens are configured; and nothing left of ways in that were cut off.
-fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
-    match store.sweep() {
+/// Takes away what is left of unfinished recordings.
+fn sweep(store: &Store, upload_ttl: Duration) {
+    let before = UnixTime(now().0.saturating_sub(upload_ttl.as_secs()));
+    match store.sweep(before) {
         Ok(0) => {}
         Ok(files) => tracing::info!(files, "took away what was left of unfinished recordings"),
         Err(error) => tracing::warn!(%error, "what is left of unfinished recordings stays"),
     }
+}
+
+/// The way in, where tokens are configured; and nothing left of ways in that were cut off.
+fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
+    sweep(store, config.ingest.upload_ttl);
     let Some(path) = &config.ingest_tokens else {
         return Ok(None);
     };
@@ -315,12 +324,17 @@ impl Running {
 
     async fn wait_for_stop(&self, signals: &mut Signals) {
         let mut tidying = tokio::time::interval(TIDYING);
+        let mut sweeping = tokio::time::interval(SWEEPING);
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Reload => self.reload(),
                     Asked::Stop => return,
                 },
+                _ = sweeping.tick() => {
+                    let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
+                    drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
+                }
                 _ = tidying.tick() => self.app.store().tidy(now()),
             }
         }

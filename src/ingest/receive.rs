@@ -7,18 +7,14 @@ use hyper::body::Incoming as Content;
 use tokio::task::JoinHandle;
 
 use super::Refused;
-use super::digest::Hasher;
-use super::verdict::{Claim, SNIFFED};
-use crate::store::{ChangeError, Incoming, StoreError};
+use crate::store::{ChangeError, StoreError};
 
 /// Size of a buffer; an upload has two.
 const BUFFER: usize = 128 * 1024;
 
-/// Where a body goes.
-pub(super) struct Sink {
-    pub incoming: Incoming,
-    pub also: Option<Hasher>,
-    pub claim: Claim,
+/// Where a body goes. Waits for the disk.
+pub(super) trait Sink: Send + 'static {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Refused>;
 }
 
 /// How a body ended.
@@ -32,32 +28,10 @@ pub(super) enum Ending {
     Stalled,
 }
 
-impl Sink {
-    pub(super) const fn new(incoming: Incoming, also: Option<Hasher>, claim: Claim) -> Self {
-        Self {
-            incoming,
-            also,
-            claim,
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        // What is no sound is not taken to its end.
-        if self.incoming.length() == 0 && bytes.len() >= SNIFFED {
-            self.claim.check(bytes)?;
-        }
-        self.incoming.write(bytes)?;
-        if let Some(hasher) = &mut self.also {
-            hasher.update(bytes);
-        }
-        Ok(())
-    }
-}
-
 /// A write under way, which gives back what it was given.
-type Write = JoinHandle<Result<(Sink, Vec<u8>), Refused>>;
+type Write<S> = JoinHandle<Result<(S, Vec<u8>), Refused>>;
 
-fn write(mut sink: Sink, mut buffer: Vec<u8>) -> Write {
+fn write<S: Sink>(mut sink: S, mut buffer: Vec<u8>) -> Write<S> {
     tokio::task::spawn_blocking(move || {
         sink.write(&buffer)?;
         buffer.clear();
@@ -65,7 +39,7 @@ fn write(mut sink: Sink, mut buffer: Vec<u8>) -> Write {
     })
 }
 
-async fn written(write: Write) -> Result<(Sink, Vec<u8>), Refused> {
+async fn written<S: Sink>(write: Write<S>) -> Result<(S, Vec<u8>), Refused> {
     match write.await {
         Ok(done) => done,
         Err(error) => Err(failed(error)),
@@ -74,11 +48,11 @@ async fn written(write: Write) -> Result<(Sink, Vec<u8>), Refused> {
 
 /// Reads a body to its end, into `sink`. Reading waits while both buffers are full, and with it the
 /// sender. What came before a cut or a stall is in the sink as well.
-pub(super) async fn receive(
+pub(super) async fn receive<S: Sink>(
     content: &mut Content,
-    sink: Sink,
+    sink: S,
     stall: Duration,
-) -> Result<(Sink, Ending), Refused> {
+) -> Result<(S, Ending), Refused> {
     let mut filling = Vec::with_capacity(BUFFER);
     let mut writing = write(sink, Vec::with_capacity(BUFFER));
     let ending = loop {

@@ -10,15 +10,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::incoming::{Incoming, Temporary};
+use super::incoming::{Incoming, Temporary, size};
 use super::local::{failure, open_beneath};
 use super::record::FileFacts;
 use super::{Local, Record, StoreError, Version};
@@ -96,6 +97,9 @@ pub enum ChangeError {
     /// More bytes than this.
     #[error("more than {0} bytes")]
     TooLarge(u64),
+    /// Somebody else is bringing it.
+    #[error("somebody else is bringing it")]
+    Busy,
     /// The disk is full, or the quota used up.
     #[error("the disk is full")]
     Full(#[source] io::Error),
@@ -132,58 +136,69 @@ impl Incoming {
         replace: &Replace,
         audio: Option<serde_json::Value>,
     ) -> Result<Put, ChangeError> {
-        // The longest wait, and nobody else has to wait for it.
-        self.file.file.sync_all()?;
-        let place = Place::make(&self.local, &path.recording)?;
-        let old = place.record()?;
-        if old.erased_at.is_some() {
-            return Err(StoreError::Erased.into());
-        }
-        let there = place.present(&old)?;
-        let same = there.iter().find(|present| present.path == *path);
-        let others = there.iter().filter(|present| present.path != *path);
-        if let Some(same) = same
-            && place.sha256(same, &old)? == self.sha256()
-        {
-            let may_replace = check(&there, replace, &old).is_ok();
-            let put = place.complete(same, &old, audio)?;
-            // A put that was cut off may have left the former format.
-            if may_replace {
-                place.remove(others)?;
-            }
-            return Ok(put);
-        }
-        check(&there, replace, &old)?;
-        let record = Record {
-            file: Some(facts(Version::of_file(&self.file.file)?, self.sha256())?),
-            audio,
-            ..old
-        };
-        let written = Temporary::holding(&self.local, &record.text()?)?;
-        let name = path.file_name();
-        if same.is_some() {
-            self.file.rename(&place.directory, &name)?;
-        } else {
-            self.file
-                .link(&place.directory, &name)
-                .map_err(|errno| match errno {
-                    // Something that is no recording, or that came by other means just now.
-                    Errno::EXIST => ChangeError::Taken,
-                    errno => errno.into(),
-                })?;
-        }
-        place.take(&written)?;
-        place.remove(others)?;
-        Ok(Put {
-            done: if there.is_empty() {
-                Done::Created
-            } else {
-                Done::Replaced
-            },
-            etag: EntityTag::from_sha256(&self.sha256()),
-            record,
-        })
+        place(&self.local, &self.file, self.sha256(), path, replace, audio)
     }
+}
+
+/// Gives a file that holds a recording its place, and takes none of its names away.
+pub(super) fn place(
+    local: &Local,
+    file: &Temporary,
+    sha256: [u8; 32],
+    path: &MediaPath,
+    replace: &Replace,
+    audio: Option<serde_json::Value>,
+) -> Result<Put, ChangeError> {
+    // The longest wait, and nobody else has to wait for it.
+    file.file.sync_all()?;
+    let place = Place::make(local, &path.recording)?;
+    let old = place.record()?;
+    if old.erased_at.is_some() {
+        return Err(StoreError::Erased.into());
+    }
+    let there = place.present(&old)?;
+    let same = there.iter().find(|present| present.path == *path);
+    let others = there.iter().filter(|present| present.path != *path);
+    if let Some(same) = same
+        && place.sha256(same, &old)? == sha256
+    {
+        let may_replace = check(&there, replace, &old).is_ok();
+        let put = place.complete(same, &old, audio)?;
+        // A put that was cut off may have left the former format.
+        if may_replace {
+            place.remove(others)?;
+        }
+        return Ok(put);
+    }
+    check(&there, replace, &old)?;
+    let record = Record {
+        file: Some(facts(Version::of_file(&file.file)?, sha256)?),
+        audio,
+        ..old
+    };
+    let written = Temporary::holding(local, &record.text()?)?;
+    let name = path.file_name();
+    if same.is_some() {
+        file.rename(&place.directory, &name)?;
+    } else {
+        file.link(&place.directory, &name)
+            .map_err(|errno| match errno {
+                // Something that is no recording, or that came by other means just now.
+                Errno::EXIST => ChangeError::Taken,
+                errno => errno.into(),
+            })?;
+    }
+    place.take(&written)?;
+    place.remove(others)?;
+    Ok(Put {
+        done: if there.is_empty() {
+            Done::Created
+        } else {
+            Done::Replaced
+        },
+        etag: EntityTag::from_sha256(&sha256),
+        record,
+    })
 }
 
 /// Whether what is there may be lost.
@@ -368,10 +383,10 @@ impl<'a> Place<'a> {
 
     /// The digest of a file's bytes, by the record or by the bytes.
     fn sha256(&self, present: &Present, record: &Record) -> Result<[u8; 32], ChangeError> {
-        let (mut file, version) = self.local.open_file(&present.path.store_path())?;
+        let (file, version) = self.local.open_file(&present.path.store_path())?;
         match record.sha256(version) {
             Some(digest) => Ok(digest),
-            None => Ok(digest(&mut file)?),
+            None => Ok(digest(&file)?),
         }
     }
 
@@ -458,13 +473,17 @@ fn facts(version: Version, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
 }
 
 /// SHA-256 of a whole file.
-fn digest(file: &mut File) -> io::Result<[u8; 32]> {
+pub(super) fn digest(file: &File) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
+    let mut offset = 0;
     loop {
-        match file.read(&mut buffer)? {
+        match file.read_at(&mut buffer, offset)? {
             0 => return Ok(hash.finalize().into()),
-            count => hash.update(&buffer[..count]),
+            count => {
+                hash.update(&buffer[..count]);
+                offset += size(&buffer[..count]);
+            }
         }
     }
 }

@@ -14,3 +14,4 @@ mod preconditions;
 mod ranges;
 mod resolver;
 mod signed_url;
+pub mod uploads;

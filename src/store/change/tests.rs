@@ -299,11 +299,11 @@ fn no_link_leads_a_put_out_of_the_store() {
 #[test]
 fn a_sweep_takes_what_nobody_writes() {
     let fixture = fixture();
-    assert_eq!(fixture.store.sweep().unwrap(), 0);
+    assert_eq!(fixture.store.sweep(UnixTime(0)).unwrap(), 0);
     let mut living = fixture.store.begin(LIMIT).unwrap();
     let left = fixture.root().join("+incoming/left");
     fs::write(&left, "by a killed process").unwrap();
-    assert_eq!(fixture.store.sweep().unwrap(), 1);
+    assert_eq!(fixture.store.sweep(UnixTime(0)).unwrap(), 1);
     assert!(!left.exists());
     living.write(b"RIFF").unwrap();
     let put = living.put(&path(MediaType::Wav), &Replace::Never, None);

@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::program::{Place, Program, ask};
+use crate::harness::program::{Place, Program, ask, poll};
 use crate::harness::{OWNER, TOKEN, TOKEN_LINE};
 use crate::wire::ingest::wav;
+use crate::wire::uploads::TUS;
 
 const FLAGS: [&str; 2] = ["--ingest-tokens", "tokens"];
 
@@ -162,6 +163,119 @@ fn killed_at_any_moment_nothing_partial_is_there_and_a_retry_succeeds() {
     println!("{kills} kills: {whole} recordings were whole, {none} not there, {begun} half-way");
     assert_eq!(names(&storage.join(OWNER)).len(), 2 * kills);
     assert!(none > 0, "no kill came in time");
+}
+
+/// What came of an upload in parts before a kill is where it goes on; bytes that were still to be
+/// checked did not come.
+#[test]
+fn killed_in_mid_part_an_upload_goes_on() {
+    const PART: &str = "Content-Type: application/offset+octet-stream";
+    let place = Place::new();
+    place.write("tokens", TOKEN_LINE, 0o600);
+    let bytes = wav(2_000_000);
+    let mut upload = String::new();
+    let mut sent = 0;
+    for (round, checksum) in ["X: none", "Upload-Checksum: sha1 AAAA", "X: none"]
+        .iter()
+        .enumerate()
+    {
+        let program = place.serve_with(&FLAGS, &[]);
+        if round == 0 {
+            let target = format!("/api/v1/uploads/{OWNER}/call");
+            let begun = ask(
+                program.public,
+                "POST",
+                &target,
+                &[TOKEN, TUS, "Upload-Length: 2000000"],
+            );
+            begun.field("location").unwrap().clone_into(&mut upload);
+        }
+        let head = ask(program.public, "HEAD", &upload, &[TOKEN, TUS]);
+        let offset: usize = head.field("upload-offset").unwrap().parse().unwrap();
+        assert!(offset >= sent && offset <= sent + 600_000, "{offset}");
+        // Nothing came of what was to be checked.
+        assert!(round < 2 || offset == sent, "{offset} after {sent}");
+        sent = offset;
+        let at = format!("Upload-Offset: {sent}");
+        let length = format!("Content-Length: {}", bytes.len() - sent);
+        let mut client = program.connect();
+        client.ask(
+            "PATCH",
+            &upload,
+            &[TOKEN, TUS, PART, &at, &length, checksum],
+        );
+        client.send(&bytes[sent..sent + 600_000]);
+        let file = place.path("storage/+incoming");
+        let came = || {
+            let parts = names(&file).into_iter().find(|name| name.contains(".part"));
+            std::fs::metadata(file.join(parts?))
+                .ok()
+                .map(|data| data.len())
+        };
+        poll("bytes of the part", || {
+            came().filter(|length| *length > u64::try_from(sent).unwrap())
+        });
+        program.signal(rustix::process::Signal::KILL);
+    }
+    let program = place.serve_with(&FLAGS, &[]);
+    let head = ask(program.public, "HEAD", &upload, &[TOKEN, TUS]);
+    sent = head.field("upload-offset").unwrap().parse().unwrap();
+    assert!(sent > 0);
+    let mut client = program.connect();
+    let at = format!("Upload-Offset: {sent}");
+    client.bring("PATCH", &upload, &[TOKEN, TUS, PART, &at], &bytes[sent..]);
+    assert_eq!(client.response("PATCH").status, 204);
+    let stored = std::fs::read(place.path("storage").join(OWNER).join("call.wav"));
+    assert!(stored.unwrap() == bytes);
+    // Too old, what is left of it goes too.
+    let left = names(&place.path("storage/+incoming"));
+    assert_eq!(left.len(), 1, "{left:?}");
+    let left = std::fs::File::open(place.path("storage/+incoming").join(&left[0])).unwrap();
+    left.set_modified(std::time::SystemTime::now() - Duration::from_hours(25))
+        .unwrap();
+    drop(program);
+    let _program = place.serve_with(&FLAGS, &[]);
+    assert_eq!(names(&place.path("storage/+incoming")), [""; 0]);
+}
+
+/// Resident bytes of a process, of its own memory and not of files.
+fn resident(program: &Program) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let text = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    text.parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn an_upload_holds_less_than_a_mebibyte() {
+    const UPLOADS: usize = 64;
+    let (place, program) = taking_in();
+    let bytes = wav(8_000_000);
+    let before = resident(&program);
+    let incoming = place.path("storage/+incoming");
+    let clients: Vec<_> = (0..UPLOADS)
+        .map(|number| {
+            let mut client = program.connect();
+            let length = format!("Content-Length: {}", bytes.len());
+            client.ask("PUT", &target(&format!("call-{number}")), &[TOKEN, &length]);
+            client.send(&bytes[..4_000_000]);
+            client
+        })
+        .collect();
+    poll("every upload is under way", || {
+        let lengths = names(&incoming).into_iter().filter_map(|name| {
+            std::fs::metadata(incoming.join(name))
+                .ok()
+                .map(|data| data.len())
+        });
+        (lengths.filter(|length| *length > 3_500_000).count() == UPLOADS).then_some(())
+    });
+    let held = resident(&program).saturating_sub(before) / UPLOADS;
+    println!("{held} bytes an upload");
+    assert!(held < 1 << 20, "{held}");
+    drop(clients);
 }
 
 #[test]

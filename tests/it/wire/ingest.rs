@@ -8,7 +8,11 @@ use tonearm::ingest::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::harness::raw::{Client, Response};
+use bytes::Bytes;
+use http_body_util::Full;
+
+use crate::harness::http2::Http2;
+use crate::harness::raw::Response;
 use crate::harness::{OWNER, Server, Setup, TOKEN, pattern};
 
 /// A WAV of so many bytes in all.
@@ -278,10 +282,27 @@ fn a_client_that_waits_for_100_is_refused_before_it_sends() {
     assert_eq!(client.response("PUT").status, 201);
 }
 
+#[test]
+fn http_2_brings_the_same() {
+    let server = Server::taking_in();
+    let bytes = wav(3_000_000);
+    let mut client = Http2::connect(server.addr);
+    let mut bring = |id: &str, fields: &[&str], bytes: &[u8]| {
+        let fields = [&[TOKEN], fields].concat();
+        let request = client.request("PUT", &target(id), &fields);
+        let content = Full::new(Bytes::copy_from_slice(bytes));
+        client.answer(request.map(|_| content)).status
+    };
+    assert_eq!(bring("call", &[], &bytes), 201);
+    assert_eq!(bring("call", &["If-None-Match: *"], &bytes), 412);
+    assert_eq!(bring("call", &[], &bytes), 200);
+    assert_eq!(bring("page", &[], b"<html></html>"), 422);
+    assert_eq!(std::fs::read(server.file("call.wav")).unwrap(), bytes);
+}
+
 /// Until what was begun is gone.
 fn wait_for_nothing_left(server: &Server) {
-    let begun = std::time::SystemTime::now;
-    let start = begun();
+    let start = std::time::SystemTime::now();
     while names(server).1 > 0 {
         assert!(start.elapsed().unwrap() < Duration::from_secs(10));
         std::thread::sleep(Duration::from_millis(5));
@@ -361,9 +382,5 @@ fn a_body_that_looks_like_heads_is_a_body() {
     );
     client.send("0\r\n\r\n");
     assert_eq!(client.response("PUT").status, 400);
-    assert!(is_closed(client));
-}
-
-fn is_closed(mut client: Client) -> bool {
-    client.is_closed()
+    assert!(client.is_closed());
 }
