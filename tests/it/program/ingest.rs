@@ -98,13 +98,15 @@ impl Moments {
     }
 }
 
-/// How long a put of these bytes takes when nobody kills it.
+/// How long a put of these bytes takes when nobody kills it, at best.
 fn length_of_a_put(bytes: &[u8]) -> Duration {
     let (_place, program) = taking_in();
-    assert_eq!(put(&program, "warm", bytes), 201);
-    let before = std::time::SystemTime::now();
-    assert_eq!(put(&program, "timed", bytes), 201);
-    before.elapsed().unwrap()
+    let times = ["a", "b", "c", "d"].map(|id| {
+        let before = std::time::SystemTime::now();
+        assert_eq!(put(&program, id, bytes), 201);
+        before.elapsed().unwrap()
+    });
+    times.into_iter().min().unwrap()
 }
 
 #[test]
