@@ -31,7 +31,9 @@ use crate::respond::{self, Answer, no_content, options};
 use crate::route::Ingest as Route;
 use crate::select::{if_match_names, if_none_match_names};
 use crate::sign::check_path;
-use crate::store::{ChangeError, Done, Incoming, Present, Record, Replace, Store, StoreError};
+use crate::store::{
+    ChangeError, Done, Erased, Incoming, Present, Record, Replace, Store, StoreError,
+};
 
 /// The methods of a recording.
 pub const ALLOW: &str = "PUT, GET, HEAD, DELETE, OPTIONS";
@@ -259,8 +261,9 @@ impl Ingest {
             return Err(Refused::Precondition);
         }
         // Of another length, it has other bytes.
-        if let (Some(at), Some(length)) = (there.first(), length)
-            && at.length != length
+        if let Some(length) = length
+            && !there.is_empty()
+            && there.iter().all(|at| at.length != length)
         {
             return Err(ChangeError::Taken.into());
         }
@@ -292,11 +295,9 @@ impl Ingest {
         holder: &str,
         now: UnixTime,
     ) -> Result<Answer, Refused> {
-        let (store, id) = (self.store.clone(), id.clone());
-        let erased = off_reactor(move || store.erase(&id, None, &now.rfc3339())).await??;
-        for file in &erased {
-            audit::erased(file, holder, "asked for");
-        }
+        let (store, id, holder) = (self.store.clone(), id.clone(), holder.to_owned());
+        let audit = move |file: &Erased| audit::erased(file, &holder, "asked for");
+        off_reactor(move || store.erase(&id, None, &now.rfc3339(), audit)).await??;
         Ok(no_content())
     }
 }

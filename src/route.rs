@@ -424,6 +424,46 @@ mod tests {
     }
 
     #[test]
+    fn ways_in() {
+        let upload = "0123456789abcdef".repeat(2);
+        for (path, expect) in [
+            ("/api/v1/recordings/a/b/c", "recordings a/b/c"),
+            ("/api/v1/recordings/a/b/c.wav", "recordings a/b/c.wav"),
+            ("/api/v1/recordings/a/../c", "recordings no id"),
+            ("/api/v1/recordings/a//c", "recordings no id"),
+            ("/api/v1/recordings/a/b/%63", "recordings no id"),
+            ("/api/v1/recordings/a/b", "none"),
+            ("/api/v1/recordings/a/b/c/d", "none"),
+            ("/api/v1/recordings/a/b/c/", "none"),
+            ("/api/v2/recordings/a/b/c", "none"),
+            ("/api/v1/uploads/a/b/c", "uploads a/b/c"),
+            (&format!("/api/v1/uploads/{upload}"), "uploads by name"),
+            (
+                &format!("/api/v1/uploads/{}", upload.to_uppercase()),
+                "none",
+            ),
+            (&format!("/api/v1/uploads/{upload}0"), "none"),
+            ("/api/v1/uploads/", "none"),
+            ("/media/a/b/c.wav", "none"),
+        ] {
+            let of = |id: &Result<RecordingId, IdError>| match id {
+                Ok(id) => id.to_string(),
+                Err(_) => "no id".to_owned(),
+            };
+            let found = Ingest::of(path).map_or("none".to_owned(), |route| match &route {
+                Ingest::Recording(id) | Ingest::Uploads(id) => {
+                    format!("{} {}", route.name(), of(id))
+                }
+                Ingest::Upload(name) => {
+                    assert_eq!(Ingest::upload_path(name), path);
+                    format!("{} by name", route.name())
+                }
+            });
+            assert_eq!(found, expect, "{path}");
+        }
+    }
+
+    #[test]
     fn templates_whose_parameters_could_never_be_told_apart() {
         for text in [
             "/r?%s",

@@ -201,7 +201,8 @@ impl Store {
 
     /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives
     /// what was erased: nothing where that was done before. `before` spares a recording that was
-    /// modified then or later. Waits for the disk.
+    /// modified then or later. `audit` is told of each file before it goes: of one that a crash
+    /// keeps, it is told again. Waits for the disk.
     ///
     /// # Errors
     /// [`ChangeError`]; nothing was erased where it is [`ChangeError::Held`] or
@@ -211,9 +212,10 @@ impl Store {
         id: &RecordingId,
         before: Option<UnixTime>,
         now: &str,
+        audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
         let Self::Local(local) = self;
-        local.erase(id, before, now)
+        local.erase(id, before, now, audit)
     }
 
     /// Puts a recording under legal hold, or ends that. Waits for the disk.

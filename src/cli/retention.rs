@@ -10,7 +10,7 @@ use super::{Failure, Outcome, now, print, serve};
 use crate::config::{Flags, Values, duration};
 use crate::ingest::audit;
 use crate::recording::{Id, RecordingId, UnixTime};
-use crate::store::{ChangeError, Store};
+use crate::store::{ChangeError, Erased, Store};
 
 /// Flags of `tonearm expire`.
 #[derive(Debug, Args)]
@@ -118,14 +118,14 @@ impl Expire {
             }
             return Ok(());
         }
-        let erased = match store.erase(id, Some(before), &now().rfc3339()) {
+        let why = format!("older than {}", self.older_than);
+        let audit = |file: &Erased| audit::erased(file, "tonearm expire", &why);
+        let erased = match store.erase(id, Some(before), &now().rfc3339(), audit) {
             // Another one came, or a hold, since it was looked at.
             Err(ChangeError::Young | ChangeError::Held) => return Ok(()),
             erased => erased?,
         };
-        let why = format!("older than {}", self.older_than);
         for file in &erased {
-            audit::erased(file, "tonearm expire", &why);
             self.print(&Row {
                 outcome: "erased",
                 recording: id.to_string(),

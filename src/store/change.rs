@@ -227,6 +227,10 @@ impl Local {
     /// Visits the id of every recording, one account at a time.
     pub(super) fn each(&self, mut visit: impl FnMut(RecordingId)) -> io::Result<()> {
         for app in names(self.path())? {
+            // Other directories may be none of ours to read.
+            if Id::new(&app).is_err() {
+                continue;
+            }
             for account in names(&self.path().join(&app))? {
                 let files = names(&self.path().join(&app).join(&account))?;
                 let path = |file| format!("{}{app}/{account}/{file}", MediaPath::PREFIX);
@@ -247,6 +251,7 @@ impl Local {
         id: &RecordingId,
         before: Option<UnixTime>,
         now: &str,
+        audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
         let place = Place::find(self, id)?;
         let record = place.record()?;
@@ -274,6 +279,7 @@ impl Local {
             let text = record.erased(now).text()?;
             place.take(&Temporary::holding(self, &text)?)?;
         }
+        erased.iter().for_each(audit);
         place.remove(&there)?;
         Ok(erased)
     }

@@ -51,7 +51,14 @@ impl Fixture {
 
     fn erase(&self, before: Option<UnixTime>) -> Result<Vec<Erased>, ChangeError> {
         let id = path(MediaType::Wav).recording;
-        self.store.erase(&id, before, "2026-01-01T00:00:00Z")
+        let mut told = Vec::new();
+        let audit = |file: &Erased| {
+            assert!(self.root().join(file.path.store_path()).exists());
+            told.push(file.clone());
+        };
+        let erased = self.store.erase(&id, before, "2026-01-01T00:00:00Z", audit);
+        assert_eq!(&told, erased.as_ref().unwrap_or(&Vec::new()));
+        erased
     }
 
     /// Every name in the place, and what is left over on the way to it.
