@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as Content;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Refused;
@@ -11,6 +12,10 @@ use crate::store::{ChangeError, StoreError};
 
 /// Size of a buffer; an upload has two.
 const BUFFER: usize = 128 * 1024;
+
+/// What may wait for the disk at a time, of all that are brought: far fewer than the threads that
+/// listeners' reads have, so that no listener waits for an upload.
+static DISK: Semaphore = Semaphore::const_new(16);
 
 /// Where a body goes. Waits for the disk.
 pub(super) trait Sink: Send + 'static {
@@ -31,8 +36,10 @@ pub(super) enum Ending {
 /// A write under way, which gives back what it was given.
 type Write<S> = JoinHandle<Result<(S, Vec<u8>), Refused>>;
 
-fn write<S: Sink>(mut sink: S, mut buffer: Vec<u8>) -> Write<S> {
+async fn write<S: Sink>(mut sink: S, mut buffer: Vec<u8>) -> Write<S> {
+    let permit = DISK.acquire().await;
     tokio::task::spawn_blocking(move || {
+        let _permit = permit;
         sink.write(&buffer)?;
         buffer.clear();
         Ok((sink, buffer))
@@ -54,7 +61,7 @@ pub(super) async fn receive<S: Sink>(
     stall: Duration,
 ) -> Result<(S, Ending), Refused> {
     let mut filling = Vec::with_capacity(BUFFER);
-    let mut writing = write(sink, Vec::with_capacity(BUFFER));
+    let mut writing = write(sink, Vec::with_capacity(BUFFER)).await;
     let ending = loop {
         let frame = match tokio::time::timeout(stall, content.frame()).await {
             Err(_) => break Ending::Stalled,
@@ -72,12 +79,12 @@ pub(super) async fn receive<S: Sink>(
             rest = &rest[room..];
             if filling.len() == BUFFER {
                 let (sink, empty) = written(writing).await?;
-                writing = write(sink, std::mem::replace(&mut filling, empty));
+                writing = write(sink, std::mem::replace(&mut filling, empty)).await;
             }
         }
     };
     let (sink, _) = written(writing).await?;
-    let (sink, _) = written(write(sink, filling)).await?;
+    let (sink, _) = written(write(sink, filling).await).await?;
     Ok((sink, ending))
 }
 
@@ -85,6 +92,11 @@ pub(super) async fn receive<S: Sink>(
 pub(super) async fn off_reactor<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refused> {
+    let permit = DISK.acquire().await;
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
