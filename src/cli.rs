@@ -38,7 +38,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve recordings until SIGTERM or Ctrl-C; SIGHUP reads the keyring again
+    /// Serve recordings until SIGTERM or Ctrl-C; SIGHUP reads keyring and tokens again
     Serve(serve::Serve),
     /// Sign a URL for one recording and print it
     Url(url::Url),

@@ -77,7 +77,7 @@ pub enum Refused {
     #[error("the method is none of {0}")]
     Method(&'static str),
     /// A path that names no recording.
-    #[error("{0}")]
+    #[error(transparent)]
     Id(#[from] IdError),
     /// An id that no URL could be signed for.
     #[error("an id that no URL can be signed for")]
@@ -92,7 +92,7 @@ pub enum Refused {
     #[error("the body is not what {0} says")]
     Digest(&'static str),
     /// The body is not the sound it claims to be.
-    #[error("{0}")]
+    #[error(transparent)]
     Unfit(#[from] Unfit),
     /// What the client expects is not so.
     #[error("a precondition does not hold")]
