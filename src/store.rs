@@ -9,6 +9,7 @@ mod cache;
 mod change;
 mod incoming;
 mod local;
+mod place;
 mod record;
 mod upload;
 

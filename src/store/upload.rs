@@ -15,8 +15,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::change::{digest, place};
+use super::change::place;
 use super::incoming::{Temporary, directory, random_name, size};
+use super::place::digest;
 use super::{ChangeError, Local, Put, Replace, StoreError, Version};
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 

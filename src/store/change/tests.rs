@@ -1,10 +1,13 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::Store;
 use super::*;
+use crate::recording::MediaType;
 
 struct Fixture {
     tmp: tempfile::TempDir,
