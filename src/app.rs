@@ -23,11 +23,12 @@ use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 use self::request::Effective;
 use crate::body::FileBody;
+use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
 use crate::reject::{ALLOW, Rejection};
 use crate::respond::{Answer, Terms, json, options, preflight, respond};
-use crate::route::{Route, Template};
+use crate::route::{self, Route, Template};
 use crate::select::select;
 use crate::server::{Arrival, Handler};
 use crate::sign::{
@@ -73,6 +74,7 @@ pub struct App {
     policy: Policy,
     resolver: Resolver,
     metrics: Arc<Metrics>,
+    ingest: Option<Ingest>,
 }
 
 /// An answer, and the file its stored pieces are read from.
@@ -101,7 +103,21 @@ impl App {
             policy,
             resolver,
             metrics,
+            ingest: None,
         }
+    }
+
+    /// Takes recordings in as well.
+    #[must_use]
+    pub fn with_ingest(mut self, ingest: Ingest) -> Self {
+        self.ingest = Some(ingest);
+        self
+    }
+
+    /// The way in, where there is one.
+    #[must_use]
+    pub const fn ingest(&self) -> Option<&Ingest> {
+        self.ingest.as_ref()
     }
 
     /// Puts another keyring into place; requests under way keep the one they began with.
@@ -213,13 +229,19 @@ impl App {
         };
         let resolved = Resolved {
             authenticated_url: format!("{base}{}", minted.target),
-            expires_at: rfc3339(minted.exp),
+            expires_at: minted.exp.rfc3339(),
         };
         // Two strings always serialise.
         Ok((
             json(serde_json::to_vec(&resolved).unwrap_or_default()),
             None,
         ))
+    }
+
+    /// The way in and the route it has for this path, if any.
+    fn way_in(&self, path: &str) -> Option<(&Ingest, route::Ingest)> {
+        let ingest = self.ingest.as_ref()?;
+        Some((ingest, route::Ingest::of(path)?))
     }
 
     /// What becomes of a failure besides its answer.
@@ -243,9 +265,18 @@ impl Handler for App {
         request: Request<Incoming>,
         arrival: Arrival,
     ) -> Response<FileBody> {
-        let (head, content) = request.into_parts();
+        let (head, mut content) = request.into_parts();
         let mut entry = Entry::of(&head, &arrival);
-        let (mut answer, handle) = match self.answer(&head, &arrival, &mut entry).await {
+        let mut is_upload = false;
+        let outgoing = match self.way_in(head.uri.path()) {
+            Some((ingest, route)) => {
+                entry.route = route.name();
+                is_upload = route.is_upload();
+                take_in(ingest, route, &head, &mut content, &arrival).await
+            }
+            None => self.answer(&head, &arrival, &mut entry).await,
+        };
+        let (mut answer, handle) = match outgoing {
             Ok(outgoing) => outgoing,
             Err(rejection) => {
                 self.note(&rejection, &mut entry);
@@ -261,6 +292,9 @@ impl Handler for App {
         if handle.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
+        if is_upload {
+            answer = answer.resumable();
+        }
         if head.method == Method::HEAD {
             answer = answer.without_payload();
         }
@@ -270,6 +304,23 @@ impl Handler for App {
             .on_end(move |ended| delivery.ended(ended));
         assemble(answer, body)
     }
+}
+
+/// The way of a recording in.
+async fn take_in(
+    ingest: &Ingest,
+    route: route::Ingest,
+    head: &Parts,
+    content: &mut Incoming,
+    arrival: &Arrival,
+) -> Result<Outgoing, Rejection> {
+    let request = Effective::of(head, arrival)?;
+    let request = ingest::Request {
+        method: request.method,
+        fields: request.fields,
+        now: arrival.now,
+    };
+    Ok((ingest.answer(route, request, content).await?, None))
 }
 
 /// Puts an answer into hyper's form.
@@ -297,11 +348,4 @@ async fn discard(content: Incoming, head: &Parts) -> bool {
         tokio::time::timeout(wait, limited.collect()).await,
         Ok(Ok(_))
     )
-}
-
-pub(crate) fn rfc3339(time: UnixTime) -> String {
-    i64::try_from(time.0)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(String::new, |timestamp| timestamp.to_string())
 }

@@ -5,6 +5,7 @@ mod config_command;
 mod explain;
 mod inspect;
 mod keys;
+mod retention;
 mod serve;
 mod url;
 
@@ -39,7 +40,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve recordings until SIGTERM or Ctrl-C; SIGHUP reads the keyring again
+    /// Serve recordings until SIGTERM or Ctrl-C; SIGHUP reads keyring and tokens again
     Serve(serve::Serve),
     /// Sign a URL for one recording and print it
     Url(url::Url),
@@ -52,6 +53,10 @@ enum Command {
     /// Make, list, rotate and revoke signing keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Erase recordings past an age, and leave an audit line for each
+    Expire(retention::Expire),
+    /// Put recordings under legal hold, so that nothing erases or replaces them
+    Hold(retention::Hold),
     /// Check the configuration, or show where each value comes from
     #[command(subcommand, name = "config")]
     Config(config_command::ConfigCommand),
@@ -142,6 +147,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Add(command) => command.run(&values(command.flags())?),
         Command::Inspect(command) => command.run(),
         Command::Keys(command) => command.run(&values(command.flags())?),
+        Command::Expire(command) => command.run(&values(command.flags())?),
+        Command::Hold(command) => command.run(&values(command.flags())?),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }
 }

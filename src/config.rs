@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use self::source::{ConfigError, Source, Value};
 use crate::app::{BaseUrl, Resolver};
+use crate::ingest;
 use crate::recording::Id;
 use crate::server;
 use crate::sign::{MIN_TTL, Policy};
@@ -109,6 +110,26 @@ pub const SETTINGS: &[Setting] = &[
         "list of external account ids that are answered; without it, any",
     ),
     row(
+        "ingest.tokens",
+        "",
+        "file of tokens that may bring and erase recordings, mode 0600; without it, nobody may",
+    ),
+    row(
+        "ingest.max_size",
+        "2GiB",
+        "largest recording that is taken in",
+    ),
+    row(
+        "ingest.stall_timeout",
+        "30s",
+        "longest wait for more of a recording that is being brought",
+    ),
+    row(
+        "ingest.upload_ttl",
+        "24h",
+        "how long an upload in parts is kept when no part comes",
+    ),
+    row(
         "limits.header_timeout",
         "30s",
         "longest wait for a request's head, and for the next request",
@@ -156,6 +177,10 @@ pub struct Config {
     pub policy: Policy,
     /// What HubSpot calls.
     pub resolver: Resolver,
+    /// The file of tokens that may bring recordings.
+    pub ingest_tokens: Option<PathBuf>,
+    /// What may be brought.
+    pub ingest: ingest::Settings,
     /// What a listener allows.
     pub server: server::Settings,
     /// What is logged.
@@ -231,6 +256,12 @@ impl Values {
                 allowed_accounts: self.get("resolver.allowed_account_ids", ids)?,
                 public_base_url: self.get("public_base_url", optional::<BaseUrl>)?,
             },
+            ingest_tokens: self.get("ingest.tokens", optional_path)?,
+            ingest: ingest::Settings {
+                max_size: self.get("ingest.max_size", size)?,
+                stall_timeout: self.get("ingest.stall_timeout", positive)?,
+                upload_ttl: self.get("ingest.upload_ttl", positive)?,
+            },
             server: server::Settings {
                 header_timeout: self.get("limits.header_timeout", positive)?,
                 drain: self.get("limits.drain", duration)?,
@@ -282,6 +313,14 @@ fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        path(text).map(Some)
+    }
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "an address and a port are needed, such as 127.0.0.1:8080 or [::]:8080".into())
@@ -304,6 +343,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|span| Duration::try_from(span).ok())
         .ok_or_else(|| "a span of time is needed, such as 90s, 15m, 1h30m or 12h".to_owned())
+}
+
+/// A number of bytes such as `65536`, `64KiB` or `2GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = UNITS
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "a size is needed, such as 500MiB or 2GiB".to_owned())
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

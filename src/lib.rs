@@ -18,6 +18,7 @@
 //! | `sound` | what is on the channels, and how a recording is mended (feature `sound`) |
 //! | [`store`] | whether a recording is there, and which version |
 //! | [`body`] | that exactly the promised bytes are sent |
+//! | [`ingest`] | what is taken in, from whom |
 //! | [`reject`] | what a failure looks like from outside |
 //! | [`metrics`] | what is counted |
 //! | [`server`] | when a connection begins and ends |
@@ -58,6 +59,7 @@ pub mod body;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
+pub mod ingest;
 pub mod metrics;
 pub mod recording;
 pub mod reject;

@@ -23,6 +23,15 @@ impl UnixTime {
     pub const fn until(self, later: Self) -> u64 {
         later.0.saturating_sub(self.0)
     }
+
+    /// In UTC, as RFC 3339 writes it; empty for a time past the year 9999.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        i64::try_from(self.0)
+            .ok()
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+            .map_or_else(String::new, |timestamp| timestamp.to_string())
+    }
 }
 
 impl fmt::Display for UnixTime {
@@ -253,15 +262,7 @@ impl EntityTag {
     /// The tag of content with this SHA-256.
     #[must_use]
     pub fn from_sha256(digest: &[u8; 32]) -> Self {
-        use fmt::Write as _;
-        let mut tag = String::with_capacity(66);
-        tag.push('"');
-        for byte in digest {
-            // Writing to a String cannot fail.
-            let _ = write!(tag, "{byte:02x}");
-        }
-        tag.push('"');
-        Self(tag.into())
+        Self(format!("\"{}\"", hex(digest)).into())
     }
 
     /// The tag of a file of `length` bytes last modified `modified_ns` nanoseconds after 1970.
@@ -281,6 +282,29 @@ impl EntityTag {
     pub fn opaque(&self) -> &str {
         self.0.trim_matches('"')
     }
+}
+
+/// Bytes as hex digits in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A SHA-256 of 64 hex digits.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()?;
+    }
+    Some(digest)
 }
 
 /// A recording's bytes as they are to be sent: everything a response says of them.

@@ -4,14 +4,15 @@
 //! how close the guess was, and never the text of an error.
 
 use std::borrow::Cow;
-use std::error::Error as _;
+use std::error::Error;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::ingest::{self, Unfit};
 use crate::respond::{Answer, Problem};
 use crate::route::BadQuestion;
 use crate::sign::{MintError, Refusal};
-use crate::store::StoreError;
+use crate::store::{ChangeError, StoreError};
 
 /// The methods of the public listener.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -49,6 +50,9 @@ pub enum Rejection {
     /// The store's answer behind a true MAC.
     #[error("{0}")]
     Store(#[source] StoreError),
+    /// Nothing was taken in or erased.
+    #[error("{0}")]
+    Ingest(#[from] ingest::Refused),
     /// No URL could be signed.
     #[error("cannot sign: {0}")]
     Mint(#[from] MintError),
@@ -70,8 +74,10 @@ impl Rejection {
 
     /// What lies at the bottom, where it says more than the top.
     fn root(&self) -> Option<String> {
-        let (Self::Store(error) | Self::Unknown(error)) = self else {
-            return None;
+        let error: &dyn Error = match self {
+            Self::Store(error) | Self::Unknown(error) => error,
+            Self::Ingest(error) => error,
+            _ => return None,
         };
         error.source().map(ToString::to_string)
     }
@@ -96,7 +102,32 @@ impl Rejection {
                 StatusCode::NOT_FOUND
             }
             Self::Store(error) | Self::Unknown(error) => self.store_status(error),
+            Self::Ingest(refused) => self.ingest_status(refused),
             Self::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn ingest_status(&self, refused: &ingest::Refused) -> StatusCode {
+        use ingest::Refused as R;
+
+        match refused {
+            R::Token => StatusCode::UNAUTHORIZED,
+            R::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            R::Id(_) | R::LongId | R::Field(_) | R::Digest(_) | R::Cut => StatusCode::BAD_REQUEST,
+            R::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            R::Unfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            R::Precondition | R::Version => StatusCode::PRECONDITION_FAILED,
+            R::Offset => StatusCode::CONFLICT,
+            // tus 1.0.0, checksum: "460 Checksum Mismatch".
+            R::Checksum => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
+            R::Stalled => StatusCode::REQUEST_TIMEOUT,
+            R::Store(ChangeError::Taken | ChangeError::Held | ChangeError::Young) => {
+                StatusCode::CONFLICT
+            }
+            R::Store(ChangeError::Busy) => StatusCode::LOCKED,
+            R::Store(ChangeError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            R::Store(ChangeError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
+            R::Store(ChangeError::Store(error)) => self.store_status(error),
         }
     }
 
@@ -123,12 +154,30 @@ impl Rejection {
         if let Some(sentence) = self.hint() {
             problem = problem.detail(sentence);
         }
+        if let Self::Ingest(ingest::Refused::Unfit(Unfit(sentence))) = self {
+            problem = problem.detail(sentence.clone());
+        }
         let mut answer = problem.answer();
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            let allow = HeaderValue::from_static(ALLOW);
+            let allow = match self {
+                Self::Ingest(ingest::Refused::Method(allow)) => allow,
+                _ => ALLOW,
+            };
+            let allow = HeaderValue::from_static(allow);
             answer.fields.insert(header::ALLOW, allow);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1.
+            let bearer = HeaderValue::from_static("Bearer");
+            answer.fields.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        if matches!(self, Self::Ingest(ingest::Refused::Version)) {
+            let name = HeaderName::from_static("tus-version");
+            answer
+                .fields
+                .insert(name, HeaderValue::from_static("1.0.0"));
+        }
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED) {
             let second = HeaderValue::from_static("1");
             answer.fields.insert(header::RETRY_AFTER, second);
         }
@@ -144,7 +193,11 @@ impl Rejection {
         match self {
             Self::Refused(refusal) if refusal.is_told() => Some(refusal.word()),
             Self::Store(StoreError::Refused(refusal)) => Some(refusal.word()),
-            Self::Store(StoreError::Erased) => Some("erased"),
+            Self::Store(StoreError::Erased)
+            | Self::Ingest(ingest::Refused::Store(ChangeError::Store(StoreError::Erased))) => {
+                Some("erased")
+            }
+            Self::Ingest(ingest::Refused::Store(ChangeError::Held)) => Some("legal_hold"),
             _ => None,
         }
     }
@@ -166,7 +219,30 @@ impl Rejection {
             Self::Question(BadQuestion::Id { .. }) => {
                 Some("An id is 1 to 128 of A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\".")
             }
+            Self::Ingest(refused) => ingest_hint(refused),
             _ => None,
         }
+    }
+}
+
+/// What one who brings recordings can mend.
+fn ingest_hint(refused: &ingest::Refused) -> Option<&'static str> {
+    use ingest::Refused as R;
+
+    match refused {
+        R::Id(_) => Some("An id is 1 to 128 of A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\"."),
+        R::LongId => Some("The ids are too long for a signed URL: an externalId has at most 123."),
+        R::Field(sentence) => Some(sentence),
+        R::Digest(_) => Some("The body's digest is another; send it again."),
+        R::Type => Some(
+            "The types are audio/wav, audio/flac, audio/mpeg, audio/mp4 and audio/m4a, without a coding.",
+        ),
+        R::Version => Some("The version is tus 1.0.0; Tus-Resumable says so."),
+        R::Offset => Some("HEAD tells the offset at which the upload goes on."),
+        R::Checksum => Some("The part's checksum is another; send it again."),
+        R::Store(ChangeError::Taken) => {
+            Some("Another recording has this id; If-Match with its ETag replaces it.")
+        }
+        _ => None,
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 
 use self::disposition::attachment;
 pub use self::problem::Problem;
-use crate::recording::{Representation, UnixTime};
+use crate::recording::{EntityTag, Representation, UnixTime};
 use crate::select::{ByteRange, Selection};
 use crate::sign::Disposition;
 
@@ -66,6 +66,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Adds what stands on every answer to one who speaks tus.
+    #[must_use]
+    pub fn resumable(self) -> Self {
+        self.with(HeaderName::from_static("tus-resumable"), "1.0.0")
+    }
+
     /// An answer with what stands on every response of this server.
     fn new(status: StatusCode) -> Self {
         let answer = Self {
@@ -340,7 +346,7 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
     }
 }
 
-fn http_date(time: UnixTime) -> String {
+pub(crate) fn http_date(time: UnixTime) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.0))
 }
 
@@ -351,6 +357,41 @@ pub fn json(body: Vec<u8>) -> Answer {
         .with(header::CONTENT_TYPE, "application/json")
         .with(header::CACHE_CONTROL, NO_STORE)
         .sending(vec![Piece::Bytes(body.into())])
+}
+
+/// What is known of a recording, as JSON under the recording's own tag. Never stored.
+#[must_use]
+pub fn told(
+    status: StatusCode,
+    etag: &EntityTag,
+    location: Option<String>,
+    body: Vec<u8>,
+) -> Answer {
+    let mut answer = json(body).with(header::ETAG, etag.as_str().to_owned());
+    answer.status = status;
+    match location {
+        Some(location) => answer.with(header::LOCATION, location),
+        None => answer,
+    }
+}
+
+/// The answer that says nothing but that it was done.
+#[must_use]
+pub fn no_content() -> Answer {
+    Answer::new(StatusCode::NO_CONTENT).with(header::CACHE_CONTROL, NO_STORE)
+}
+
+/// An answer about an upload in parts. Never stored.
+#[must_use]
+pub fn uploading(status: StatusCode, fields: &[(HeaderName, String)]) -> Answer {
+    let mut answer = Answer::new(status).with(header::CACHE_CONTROL, NO_STORE);
+    for (name, value) in fields {
+        answer = answer.with(name.clone(), value.clone());
+    }
+    if status == StatusCode::NO_CONTENT {
+        return answer;
+    }
+    answer.sending(Vec::new())
 }
 
 /// Text of a given type, never stored.
@@ -365,9 +406,7 @@ pub fn text(status: StatusCode, content_type: &'static str, body: String) -> Ans
 /// The answer to OPTIONS: what may be asked.
 #[must_use]
 pub fn options(allow: &'static str) -> Answer {
-    Answer::new(StatusCode::NO_CONTENT)
-        .with(header::ALLOW, allow)
-        .with(header::CACHE_CONTROL, NO_STORE)
+    no_content().with(header::ALLOW, allow)
 }
 
 /// The answer to a preflight for the fields that a seeking player sends.

@@ -42,6 +42,71 @@ impl Route {
     }
 }
 
+/// Where a target leads of those who bring recordings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingest {
+    /// A recording and its record.
+    Recording(Result<RecordingId, IdError>),
+    /// Where an upload of a recording in parts begins.
+    Uploads(Result<RecordingId, IdError>),
+    /// An upload in parts, by its name.
+    Upload(String),
+}
+
+impl Ingest {
+    const RECORDINGS: &'static str = "/api/v1/recordings/";
+    const UPLOADS: &'static str = "/api/v1/uploads/";
+
+    /// The route's name in logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Recording(_) => "recordings",
+            Self::Uploads(_) | Self::Upload(_) => "uploads",
+        }
+    }
+
+    /// Whether tus is spoken there.
+    #[must_use]
+    pub const fn is_upload(&self) -> bool {
+        !matches!(self, Self::Recording(_))
+    }
+
+    /// Where `path` leads; `None` where it is none of these.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        if let Some(ids) = path.strip_prefix(Self::RECORDINGS) {
+            return recording_of(ids).map(Self::Recording);
+        }
+        let rest = path.strip_prefix(Self::UPLOADS)?;
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if rest.len() == 32 && rest.bytes().all(is_digit) {
+            return Some(Self::Upload(rest.to_owned()));
+        }
+        recording_of(rest).map(Self::Uploads)
+    }
+
+    /// The path of a recording and its record.
+    #[must_use]
+    pub fn path(recording: &RecordingId) -> String {
+        format!("{}{recording}", Self::RECORDINGS)
+    }
+
+    /// The path of an upload.
+    #[must_use]
+    pub fn upload_path(name: &str) -> String {
+        format!("{}{name}", Self::UPLOADS)
+    }
+}
+
+/// Three segments as a recording's id; `None` where they are not three.
+fn recording_of(ids: &str) -> Option<Result<RecordingId, IdError>> {
+    let mut segments = ids.split('/');
+    let (app, account, external) = (segments.next()?, segments.next()?, segments.next()?);
+    let more = segments.next().is_some();
+    (!more).then(|| RecordingId::new(app, account, external))
+}
+
 /// Why a call of the resolver asks for no recording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuestion {
@@ -355,6 +420,46 @@ mod tests {
             ),
         ] {
             assert_eq!(asks(template, &target), expect, "{template} {target}");
+        }
+    }
+
+    #[test]
+    fn ways_in() {
+        let upload = "0123456789abcdef".repeat(2);
+        for (path, expect) in [
+            ("/api/v1/recordings/a/b/c", "recordings a/b/c"),
+            ("/api/v1/recordings/a/b/c.wav", "recordings a/b/c.wav"),
+            ("/api/v1/recordings/a/../c", "recordings no id"),
+            ("/api/v1/recordings/a//c", "recordings no id"),
+            ("/api/v1/recordings/a/b/%63", "recordings no id"),
+            ("/api/v1/recordings/a/b", "none"),
+            ("/api/v1/recordings/a/b/c/d", "none"),
+            ("/api/v1/recordings/a/b/c/", "none"),
+            ("/api/v2/recordings/a/b/c", "none"),
+            ("/api/v1/uploads/a/b/c", "uploads a/b/c"),
+            (&format!("/api/v1/uploads/{upload}"), "uploads by name"),
+            (
+                &format!("/api/v1/uploads/{}", upload.to_uppercase()),
+                "none",
+            ),
+            (&format!("/api/v1/uploads/{upload}0"), "none"),
+            ("/api/v1/uploads/", "none"),
+            ("/media/a/b/c.wav", "none"),
+        ] {
+            let of = |id: &Result<RecordingId, IdError>| match id {
+                Ok(id) => id.to_string(),
+                Err(_) => "no id".to_owned(),
+            };
+            let found = Ingest::of(path).map_or("none".to_owned(), |route| match &route {
+                Ingest::Recording(id) | Ingest::Uploads(id) => {
+                    format!("{} {}", route.name(), of(id))
+                }
+                Ingest::Upload(name) => {
+                    assert_eq!(Ingest::upload_path(name), path);
+                    format!("{} by name", route.name())
+                }
+            });
+            assert_eq!(found, expect, "{path}");
         }
     }
 

@@ -9,6 +9,7 @@ mod range;
 
 use http::{HeaderMap, HeaderName, Method, header};
 
+pub use self::precondition::{if_match_names, if_none_match_names};
 pub use self::range::{ByteRange, MAX_RANGES, SelectedRanges};
 use crate::recording::{Representation, UnixTime};
 

@@ -61,7 +61,8 @@ pub struct Arrival {
     pub at: Instant,
     /// The lane of a connection that can send files without copying them.
     pub lane: Option<Lane>,
-    /// A Content-Length has stood on this connection (HTTP/1.1).
+    /// A Content-Length has stood on this connection beside a Transfer-Encoding, or where it cannot
+    /// be told what it belongs to (HTTP/1.1).
     pub content_length_seen: bool,
     /// A request target with a fragment has stood on this connection (HTTP/1.1).
     pub fragment_seen: bool,

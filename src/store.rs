@@ -9,7 +9,9 @@ mod cache;
 mod change;
 mod incoming;
 mod local;
+mod place;
 mod record;
+mod upload;
 
 use std::fs::File;
 use std::io;
@@ -22,8 +24,9 @@ pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::incoming::Incoming;
 pub use self::local::{Local, Opened};
 pub use self::record::{FileFacts, Record};
+pub use self::upload::Upload;
 
-use crate::recording::{MediaPath, RecordingId, UnixTime};
+use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
 use crate::sign::{Grant, Refusal};
 
@@ -108,6 +111,14 @@ pub enum StoreError {
     Record(#[source] serde_json::Error),
 }
 
+impl StoreError {
+    /// Whether there is no such recording, or none any more.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Erased)
+    }
+}
+
 impl Store {
     /// Locates the recording that `grant` opens, and holds the grant against its record.
     ///
@@ -162,6 +173,24 @@ impl Store {
         Incoming::begin(Arc::clone(local), limit)
     }
 
+    /// Calls `visit` with the id of every recording. Waits for the disk.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn each(&self, visit: impl FnMut(RecordingId)) -> io::Result<()> {
+        let Self::Local(local) = self;
+        local.each(visit)
+    }
+
+    /// Whether so many bytes would find room now. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Full`].
+    pub fn room_for(&self, length: u64) -> Result<(), ChangeError> {
+        let Self::Local(local) = self;
+        incoming::room_for(local, length)
+    }
+
     /// The recording of this id in every format it has, and its record. Waits for the disk.
     ///
     /// # Errors
@@ -173,7 +202,8 @@ impl Store {
 
     /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives
     /// what was erased: nothing where that was done before. `before` spares a recording that was
-    /// modified then or later. Waits for the disk.
+    /// modified then or later. `audit` is told of each file before it goes: of one that a crash
+    /// keeps, it is told again. Waits for the disk.
     ///
     /// # Errors
     /// [`ChangeError`]; nothing was erased where it is [`ChangeError::Held`] or
@@ -183,9 +213,10 @@ impl Store {
         id: &RecordingId,
         before: Option<UnixTime>,
         now: &str,
+        audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
         let Self::Local(local) = self;
-        local.erase(id, before, now)
+        local.erase(id, before, now, audit)
     }
 
     /// Puts a recording under legal hold, or ends that. Waits for the disk.
@@ -197,14 +228,37 @@ impl Store {
         local.hold(id, legal_hold)
     }
 
-    /// Takes away what killed processes left unfinished; how many files that were. Waits for the
-    /// disk.
+    /// Begins a recording of `length` bytes that comes in parts. Waits for the disk, as its calls do.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn begin_upload(
+        &self,
+        recording: RecordingId,
+        length: u64,
+        media: Option<MediaType>,
+    ) -> Result<Upload, ChangeError> {
+        let Self::Local(local) = self;
+        Upload::begin(Arc::clone(local), recording, length, media)
+    }
+
+    /// Goes on with one that was begun. Waits for the disk, and for nobody else.
+    ///
+    /// # Errors
+    /// [`ChangeError::Busy`] while somebody else brings it.
+    pub fn resume_upload(&self, name: &str) -> Result<Upload, ChangeError> {
+        let Self::Local(local) = self;
+        Upload::resume(Arc::clone(local), name)
+    }
+
+    /// Takes away what killed processes left unfinished, and uploads in parts that have not changed
+    /// since `before`; how many files that were. Waits for the disk.
     ///
     /// # Errors
     /// [`ChangeError::Store`].
-    pub fn sweep(&self) -> Result<usize, ChangeError> {
+    pub fn sweep(&self, before: UnixTime) -> Result<usize, ChangeError> {
         let Self::Local(local) = self;
-        incoming::sweep(local)
+        incoming::sweep(local, before)
     }
 
     /// Whether the store answers at all.

@@ -15,7 +15,7 @@ use super::inspect::{Looked, content, open};
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
 use crate::config::{Config, Flags, Values, duration};
-use crate::recording::{Id, MediaPath, MediaType, RecordingId};
+use crate::recording::{Id, MediaPath, MediaType, RecordingId, UnixTime};
 use crate::sound::{Mended, Reader, SoundError, Target, write};
 use crate::store::{ChangeError, Done, Local, Put, Replace, Store, StoreError};
 
@@ -260,7 +260,7 @@ impl Add {
             .map_err(io)?;
         let store = Store::Local(Arc::new(local));
         // What an earlier one left that was killed; it is in nobody's way if it stays.
-        let _ = store.sweep();
+        let _ = store.sweep(UnixTime(0));
         let mut incoming = store.begin(u64::MAX).map_err(changing)?;
         let mut buffer = vec![0; 256 * 1024];
         loop {

@@ -5,11 +5,12 @@ use serde::Serialize;
 
 use super::{Failure, Outcome, load_keyring, print};
 use crate::config::Values;
+use crate::config::keyring::load_tokens;
 
 /// Commands of `tonearm config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check every value, and the keyring if it is there; exit 78 if one will not do
+    /// Check every value, the keyring if it is there, and the tokens; exit 78 if one will not do
     Check,
     /// Show every setting with its value and where that comes from
     Show {
@@ -50,6 +51,10 @@ fn check(values: &Values) -> Outcome {
             config.keyring.display(),
             ring.keys().len()
         ));
+    }
+    if let Some(path) = &config.ingest_tokens {
+        let tokens = load_tokens(path)?;
+        print(&format!("{}: {} tokens", path.display(), tokens.count()));
     }
     print("the configuration is right");
     Ok(0)

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -17,14 +18,17 @@ use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
+use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::recording::RecordingId;
+use crate::recording::{RecordingId, UnixTime};
 use crate::server::{self, Drained, Share};
 use crate::sign::Keyring;
 use crate::store::{Local, Store};
 
 /// How often recordings that nobody asks for any more are let go.
-const TIDYING: std::time::Duration = std::time::Duration::from_secs(10);
+const TIDYING: Duration = Duration::from_secs(10);
+/// How often uploads in parts that nobody goes on with are taken away.
+const SWEEPING: Duration = Duration::from_mins(10);
 /// Threads of one worker that may wait for the disk at a time.
 const READERS: usize = 64;
 
@@ -45,6 +49,9 @@ pub(super) struct Serve {
     public_base_url: Option<String>,
     #[command(flatten)]
     keyring: super::KeyringFlag,
+    /// File of tokens that may bring recordings [default: nobody may]
+    #[arg(long, value_name = "FILE")]
+    ingest_tokens: Option<String>,
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "COUNT")]
     workers: Option<String>,
@@ -58,6 +65,7 @@ impl Serve {
             ("admin_listen", self.admin_listen.clone()),
             ("public_base_url", self.public_base_url.clone()),
             ("keyring", self.keyring.keyring.clone()),
+            ("ingest.tokens", self.ingest_tokens.clone()),
             ("workers", self.workers.clone()),
         ]
     }
@@ -67,6 +75,7 @@ impl Serve {
         begin_log(&config);
         raise_descriptor_limit();
         let store = open_store(&config.storage)?;
+        let ingest = open_ingest(&config, &store)?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
@@ -77,13 +86,17 @@ impl Serve {
         announce(&config, &store, &public, &admin)?;
         let metrics = Arc::new(Metrics::default());
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
-        let app = Arc::new(App::new(
+        let mut app = App::new(
             store,
             ring,
             config.policy,
             config.resolver.clone(),
             Arc::clone(&metrics),
-        ));
+        );
+        if let Some(ingest) = ingest {
+            app = app.with_ingest(ingest);
+        }
+        let app = Arc::new(app);
         Running {
             config,
             app,
@@ -95,7 +108,7 @@ impl Serve {
     }
 }
 
-fn begin_log(config: &Config) {
+pub(super) fn begin_log(config: &Config) {
     let filter = EnvFilter::new(&config.log_filter);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -124,7 +137,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn open_store(path: &Path) -> Result<Store, Failure> {
+pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {
     let local = Local::open(path)
         .with_context(|| {
             let path = path.display();
@@ -132,6 +145,26 @@ fn open_store(path: &Path) -> Result<Store, Failure> {
         })
         .map_err(|error| Failure::new(Failure::IO, error))?;
     Ok(Store::Local(Arc::new(local)))
+}
+
+/// Takes away what is left of unfinished recordings.
+fn sweep(store: &Store, upload_ttl: Duration) {
+    let before = UnixTime(now().0.saturating_sub(upload_ttl.as_secs()));
+    match store.sweep(before) {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "took away what was left of unfinished recordings"),
+        Err(error) => tracing::warn!(%error, "what is left of unfinished recordings stays"),
+    }
+}
+
+/// The way in, where tokens are configured; and nothing left of ways in that were cut off.
+fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
+    sweep(store, config.ingest.upload_ttl);
+    let Some(path) = &config.ingest_tokens else {
+        return Ok(None);
+    };
+    let tokens = keyring::load_tokens(path)?;
+    Ok(Some(Ingest::new(store.clone(), tokens, config.ingest)))
 }
 
 /// The keyring; where there is none yet, a new one.
@@ -291,12 +324,17 @@ impl Running {
 
     async fn wait_for_stop(&self, signals: &mut Signals) {
         let mut tidying = tokio::time::interval(TIDYING);
+        let mut sweeping = tokio::time::interval(SWEEPING);
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Reload => self.reload(),
                     Asked::Stop => return,
                 },
+                _ = sweeping.tick() => {
+                    let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
+                    drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
+                }
                 _ = tidying.tick() => self.app.store().tidy(now()),
             }
         }
@@ -315,6 +353,18 @@ impl Running {
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the keyring will not do; the old one stays");
+            }
+        }
+        if let (Some(path), Some(ingest)) = (&self.config.ingest_tokens, self.app.ingest()) {
+            match keyring::load_tokens(path) {
+                Ok(tokens) => {
+                    tracing::info!(tokens = tokens.count(), "the tokens were read again");
+                    ingest.replace_tokens(tokens);
+                }
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(error, "the tokens will not do; the old ones stay");
+                }
             }
         }
     }

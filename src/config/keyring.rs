@@ -16,6 +16,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use self::change::{Change, Steps, create};
+use crate::ingest::Tokens;
 use crate::recording::UnixTime;
 use crate::sign::{Audience, Key, KeyError, Keyring, KeyringError, Policy, TokenId, Window};
 
@@ -145,6 +146,17 @@ pub fn load(path: &Path, policy: &Policy) -> Result<Keyring, FileError> {
     parse(path, &read(path)?, policy)
 }
 
+/// Reads the tokens of those who may bring recordings.
+///
+/// # Errors
+/// [`FileError`]; they are taken whole or not at all.
+pub fn load_tokens(path: &Path) -> Result<Tokens, FileError> {
+    Tokens::parse(&read(path)?).map_err(|error| FileError::Value {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
 /// Reads the file, if it is its owner's alone.
 fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
     let io_error = |source| FileError::Io {
@@ -260,7 +272,7 @@ fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
 /// RFC 3339, in UTC.
 #[must_use]
 pub fn date(time: UnixTime) -> String {
-    crate::app::rfc3339(time)
+    time.rfc3339()
 }
 
 #[cfg(test)]

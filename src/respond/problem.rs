@@ -1,5 +1,7 @@
 //! Failures as a client sees them (RFC 9457).
 
+use std::borrow::Cow;
+
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -15,7 +17,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'static str>,
+    detail: Option<Cow<'static, str>>,
     #[serde(skip)]
     code: StatusCode,
 }
@@ -43,8 +45,8 @@ impl Problem {
 
     /// Says in a sentence what the caller can do about it.
     #[must_use]
-    pub const fn detail(mut self, sentence: &'static str) -> Self {
-        self.detail = Some(sentence);
+    pub fn detail(mut self, sentence: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(sentence.into());
         self
     }
 

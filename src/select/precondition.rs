@@ -18,9 +18,7 @@ pub(super) enum Verdict {
 pub(super) fn evaluate(fields: &HeaderMap, current: &Representation) -> Verdict {
     let expected = if fields.contains_key(header::IF_MATCH) {
         // §13.1.1: strong comparison; no tag of ours is weak, so a weak one never matches.
-        any_tag(fields, &header::IF_MATCH, |tag| {
-            tag.strongly_equals(&current.etag)
-        })
+        if_match_names(fields, &current.etag)
     } else {
         date(fields, &header::IF_UNMODIFIED_SINCE)
             .zip(current.last_modified)
@@ -31,9 +29,7 @@ pub(super) fn evaluate(fields: &HeaderMap, current: &Representation) -> Verdict 
     }
     let known = if fields.contains_key(header::IF_NONE_MATCH) {
         // §13.1.2: weak comparison, and If-Modified-Since is not looked at.
-        any_tag(fields, &header::IF_NONE_MATCH, |tag| {
-            tag.weakly_equals(&current.etag)
-        })
+        if_none_match_names(fields, &current.etag)
     } else {
         date(fields, &header::IF_MODIFIED_SINCE)
             .zip(current.last_modified)
@@ -44,6 +40,22 @@ pub(super) fn evaluate(fields: &HeaderMap, current: &Representation) -> Verdict 
     } else {
         Verdict::Perform
     }
+}
+
+/// Whether If-Match names this tag (§13.1.1); false without If-Match.
+#[must_use]
+pub fn if_match_names(fields: &HeaderMap, current: &EntityTag) -> bool {
+    any_tag(fields, &header::IF_MATCH, |tag| {
+        tag.strongly_equals(current)
+    })
+}
+
+/// Whether If-None-Match names this tag (§13.1.2); false without If-None-Match.
+#[must_use]
+pub fn if_none_match_names(fields: &HeaderMap, current: &EntityTag) -> bool {
+    any_tag(fields, &header::IF_NONE_MATCH, |tag| {
+        tag.weakly_equals(current)
+    })
 }
 
 /// Step 5 of §13.2.2: whether a Range may be honoured. True without If-Range.

@@ -25,6 +25,8 @@ use crate::body::{FileBody, Lane};
 const MAX_HEAD: usize = 128 * 1024;
 /// Most fields of an HTTP/2 request, in bytes as RFC 9113 §6.5.2 counts them.
 const MAX_FIELD_LIST: u32 = 20 * 1024;
+/// Most bytes of a content that wait in memory for their reader, on one HTTP/2 stream.
+const WINDOW: u32 = 256 * 1024;
 /// Most requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
@@ -147,6 +149,7 @@ async fn http2<H: Handler>(
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_FIELD_LIST)
+            .initial_stream_window_size(WINDOW)
             .serve_connection(TokioIo::new(wire), service),
     );
     let result = tokio::select! {

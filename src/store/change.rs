@@ -8,19 +8,17 @@
 //! refused like other bytes are. Files that were placed by other means may stand side by side; then
 //! the first format is served, as ever.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::incoming::{Incoming, Temporary};
-use super::local::{failure, open_beneath};
-use super::record::{FileFacts, hex};
+use super::local::failure;
+use super::place::{Place, facts};
 use super::{Local, Record, StoreError, Version};
-use crate::recording::{EntityTag, Id, MediaPath, MediaType, RecordingId, UnixTime};
+use crate::recording::{EntityTag, Id, MediaPath, RecordingId, UnixTime, hex};
 
 /// What may be lost to a recording that is put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +92,9 @@ pub enum ChangeError {
     /// More bytes than this.
     #[error("more than {0} bytes")]
     TooLarge(u64),
+    /// Somebody else is bringing it.
+    #[error("somebody else is bringing it")]
+    Busy,
     /// The disk is full, or the quota used up.
     #[error("the disk is full")]
     Full(#[source] io::Error),
@@ -130,58 +131,69 @@ impl Incoming {
         replace: &Replace,
         audio: Option<serde_json::Value>,
     ) -> Result<Put, ChangeError> {
-        // The longest wait, and nobody else has to wait for it.
-        self.file.file.sync_all()?;
-        let place = Place::make(&self.local, &path.recording)?;
-        let old = place.record()?;
-        if old.erased_at.is_some() {
-            return Err(StoreError::Erased.into());
-        }
-        let there = place.present(&old)?;
-        let same = there.iter().find(|present| present.path == *path);
-        let others = there.iter().filter(|present| present.path != *path);
-        if let Some(same) = same
-            && place.sha256(same, &old)? == self.sha256()
-        {
-            let may_replace = check(&there, replace, &old).is_ok();
-            let put = place.complete(same, &old, audio)?;
-            // A put that was cut off may have left the former format.
-            if may_replace {
-                place.remove(others)?;
-            }
-            return Ok(put);
-        }
-        check(&there, replace, &old)?;
-        let record = Record {
-            file: Some(facts(Version::of_file(&self.file.file)?, self.sha256())?),
-            audio,
-            ..old
-        };
-        let written = Temporary::holding(&self.local, &record.text()?)?;
-        let name = path.file_name();
-        if same.is_some() {
-            self.file.rename(&place.directory, &name)?;
-        } else {
-            self.file
-                .link(&place.directory, &name)
-                .map_err(|errno| match errno {
-                    // Something that is no recording, or that came by other means just now.
-                    Errno::EXIST => ChangeError::Taken,
-                    errno => errno.into(),
-                })?;
-        }
-        place.take(&written)?;
-        place.remove(others)?;
-        Ok(Put {
-            done: if there.is_empty() {
-                Done::Created
-            } else {
-                Done::Replaced
-            },
-            etag: EntityTag::from_sha256(&self.sha256()),
-            record,
-        })
+        place(&self.local, &self.file, self.sha256(), path, replace, audio)
     }
+}
+
+/// Gives a file that holds a recording its place, and takes none of its names away.
+pub(super) fn place(
+    local: &Local,
+    file: &Temporary,
+    sha256: [u8; 32],
+    path: &MediaPath,
+    replace: &Replace,
+    audio: Option<serde_json::Value>,
+) -> Result<Put, ChangeError> {
+    // The longest wait, and nobody else has to wait for it.
+    file.file.sync_all()?;
+    let place = Place::make(local, &path.recording)?;
+    let old = place.record()?;
+    if old.erased_at.is_some() {
+        return Err(StoreError::Erased.into());
+    }
+    let there = place.present(&old)?;
+    let same = there.iter().find(|present| present.path == *path);
+    let others = there.iter().filter(|present| present.path != *path);
+    if let Some(same) = same
+        && place.sha256(same, &old)? == sha256
+    {
+        let may_replace = check(&there, replace, &old).is_ok();
+        let put = place.complete(same, &old, audio)?;
+        // A put that was cut off may have left the former format.
+        if may_replace {
+            place.remove(others)?;
+        }
+        return Ok(put);
+    }
+    check(&there, replace, &old)?;
+    let record = Record {
+        file: Some(facts(Version::of_file(&file.file)?, sha256)?),
+        audio,
+        ..old
+    };
+    let written = Temporary::holding(local, &record.text()?)?;
+    let name = path.file_name();
+    if same.is_some() {
+        file.rename(&place.directory, &name)?;
+    } else {
+        file.link(&place.directory, &name)
+            .map_err(|errno| match errno {
+                // Something that is no recording, or that came by other means just now.
+                Errno::EXIST => ChangeError::Taken,
+                errno => errno.into(),
+            })?;
+    }
+    place.take(&written)?;
+    place.remove(others)?;
+    Ok(Put {
+        done: if there.is_empty() {
+            Done::Created
+        } else {
+            Done::Replaced
+        },
+        etag: EntityTag::from_sha256(&sha256),
+        record,
+    })
 }
 
 /// Whether what is there may be lost.
@@ -207,6 +219,26 @@ impl Local {
         Ok((place.present(&record)?, record))
     }
 
+    /// Visits the id of every recording, one account at a time.
+    pub(super) fn each(&self, mut visit: impl FnMut(RecordingId)) -> io::Result<()> {
+        for app in names(self.path())? {
+            // Other directories may be none of ours to read.
+            if Id::new(&app).is_err() {
+                continue;
+            }
+            for account in names(&self.path().join(&app))? {
+                let files = names(&self.path().join(&app).join(&account))?;
+                let path = |file| format!("{}{app}/{account}/{file}", MediaPath::PREFIX);
+                let found = files
+                    .iter()
+                    .filter_map(|file| MediaPath::parse(&path(file)));
+                let ids: BTreeSet<_> = found.map(|found| found.recording).collect();
+                ids.into_iter().for_each(&mut visit);
+            }
+        }
+        Ok(())
+    }
+
     /// Erases a recording and what its record knows, except that it was erased; `before` spares
     /// what was modified then or later.
     pub(super) fn erase(
@@ -214,6 +246,7 @@ impl Local {
         id: &RecordingId,
         before: Option<UnixTime>,
         now: &str,
+        audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
         let place = Place::find(self, id)?;
         let record = place.record()?;
@@ -241,6 +274,7 @@ impl Local {
             let text = record.erased(now).text()?;
             place.take(&Temporary::holding(self, &text)?)?;
         }
+        erased.iter().for_each(audit);
         place.remove(&there)?;
         Ok(erased)
     }
@@ -267,174 +301,18 @@ impl Local {
     }
 }
 
-/// Where a recording lies or will lie, locked against other changes.
-struct Place<'a> {
-    local: &'a Local,
-    id: &'a RecordingId,
-    directory: OwnedFd,
-}
-
-const OPENING: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
-
-impl<'a> Place<'a> {
-    /// A place that is there.
-    fn find(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
-        match open_beneath(local.root(), &below(id), OPENING) {
-            Err(Errno::NOENT | Errno::NOTDIR) => Err(StoreError::NotFound("no such place").into()),
-            opened => Self::lock(local, id, opened?),
-        }
+/// The names in a directory; what is no directory holds none.
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is no text is none of ours.
+        names.extend(entry?.file_name().into_string().ok());
     }
-
-    /// A place, made if it is not there.
-    fn make(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
-        let open = || open_beneath(local.root(), &below(id), OPENING);
-        let opened = match open() {
-            Err(Errno::NOENT) => {
-                make_directory(local.root(), &id.app)?;
-                let app = open_beneath(local.root(), id.app.as_str(), OPENING)?;
-                make_directory(&app, &id.account)?;
-                open()
-            }
-            opened => opened,
-        };
-        Self::lock(local, id, opened?)
-    }
-
-    fn lock(
-        local: &'a Local,
-        id: &'a RecordingId,
-        directory: OwnedFd,
-    ) -> Result<Self, ChangeError> {
-        flock(&directory, FlockOperation::LockExclusive)?;
-        Ok(Self {
-            local,
-            id,
-            directory,
-        })
-    }
-
-    fn record(&self) -> Result<Record, StoreError> {
-        self.local.record(self.id)
-    }
-
-    /// The recording in every format it has; an erased one has none.
-    fn present(&self, record: &Record) -> Result<Vec<Present>, StoreError> {
-        if record.erased_at.is_some() {
-            return Ok(Vec::new());
-        }
-        self.present_files(record)
-    }
-
-    fn present_files(&self, record: &Record) -> Result<Vec<Present>, StoreError> {
-        let mut found = Vec::new();
-        for media in MediaType::ALL {
-            let path = MediaPath {
-                recording: self.id.clone(),
-                media,
-            };
-            match self.local.open_file(&path.store_path()) {
-                Ok((_, version)) => found.push(Present {
-                    path,
-                    length: version.length,
-                    modified: version.modified(),
-                    etag: version.etag(record),
-                }),
-                Err(StoreError::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
-    }
-
-    /// The digest of a file's bytes, by the record or by the bytes.
-    fn sha256(&self, present: &Present, record: &Record) -> Result<[u8; 32], ChangeError> {
-        let (mut file, version) = self.local.open_file(&present.path.store_path())?;
-        match record.sha256(version) {
-            Some(digest) => Ok(digest),
-            None => Ok(digest(&mut file)?),
-        }
-    }
-
-    /// Adds to the record of a recording that was there already what it does not say yet.
-    fn complete(
-        &self,
-        same: &Present,
-        old: &Record,
-        audio: Option<serde_json::Value>,
-    ) -> Result<Put, ChangeError> {
-        let (_, version) = self.local.open_file(&same.path.store_path())?;
-        let sha256 = self.sha256(same, old)?;
-        let record = Record {
-            file: Some(facts(version, sha256)?),
-            audio: old.audio.clone().or(audio),
-            ..old.clone()
-        };
-        if record != *old {
-            self.take(&Temporary::holding(self.local, &record.text()?)?)?;
-        }
-        Ok(Put {
-            done: Done::Same,
-            etag: EntityTag::from_sha256(&sha256),
-            record,
-        })
-    }
-
-    /// Puts a record into its place, and brings all names of the place to the disk.
-    fn take(&self, record: &Temporary) -> Result<(), ChangeError> {
-        record.rename(&self.directory, &format!("{}.json", self.id.external))?;
-        fsync(&self.directory)?;
-        Ok(())
-    }
-
-    fn remove<'b>(&self, files: impl IntoIterator<Item = &'b Present>) -> Result<(), ChangeError> {
-        let mut removed = false;
-        for present in files {
-            let name = present.path.file_name();
-            rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?;
-            removed = true;
-        }
-        if removed {
-            fsync(&self.directory)?;
-        }
-        Ok(())
-    }
-}
-
-fn below(id: &RecordingId) -> String {
-    format!("{}/{}", id.app, id.account)
-}
-
-/// Makes a directory that outlasts a crash.
-fn make_directory(parent: &OwnedFd, name: &Id) -> Result<(), Errno> {
-    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP;
-    match rustix::fs::mkdirat(parent, name.as_str(), mode) {
-        Ok(()) => fsync(parent),
-        Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn facts(version: Version, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
-    let modified_ns = i64::try_from(version.modified_ns).map_err(io::Error::other)?;
-    Ok(FileFacts {
-        size: version.length,
-        modified_ns,
-        sha256: hex(&sha256),
-    })
-}
-
-/// SHA-256 of a whole file.
-fn digest(file: &mut File) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().into()),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::local::failure;
-use super::record::hex;
-use super::{ChangeError, Local};
+use super::upload::is_to_stay;
+use super::{ChangeError, Local, StoreError, Version};
+use crate::recording::{UnixTime, hex};
 
 /// The directory of files that are no recordings yet, beneath the store's root and so on its file
 /// system. No id holds a `+`: no path of the media route leads here.
@@ -95,26 +96,55 @@ pub(super) struct Temporary {
     directory: Arc<OwnedFd>,
     name: String,
     pub(super) file: File,
+    /// The name stays when this is dropped.
+    pub(super) keep: bool,
 }
 
 impl Temporary {
     fn create(directory: &Arc<OwnedFd>) -> Result<Self, ChangeError> {
+        Self::named(directory, random_name()?)
+    }
+
+    /// A new one of this name.
+    pub(super) fn named(directory: &Arc<OwnedFd>, name: String) -> Result<Self, ChangeError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
         loop {
-            let name = random_name()?;
             let file = rustix::fs::openat(&**directory, &*name, flags | OFlags::CLOEXEC, mode)?;
-            let temporary = Self {
-                directory: Arc::clone(directory),
-                name,
-                file: file.into(),
-            };
-            flock(&temporary.file, FlockOperation::LockExclusive)?;
+            flock(&file, FlockOperation::LockExclusive)?;
             // A sweep may have come between the two.
-            if fstat(&temporary.file)?.st_nlink > 0 {
-                return Ok(temporary);
+            if fstat(&file)?.st_nlink > 0 {
+                return Ok(Self {
+                    directory: Arc::clone(directory),
+                    name,
+                    file: file.into(),
+                    keep: false,
+                });
             }
         }
+    }
+
+    /// One that is there, and stays.
+    pub(super) fn open(directory: &Arc<OwnedFd>, name: String) -> Result<Self, ChangeError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let missing = StoreError::NotFound("no such upload");
+        let file = match rustix::fs::openat(&**directory, &*name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(missing.into()),
+            opened => opened?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(ChangeError::Busy),
+            locked => locked?,
+        }
+        if fstat(&file)?.st_nlink == 0 {
+            return Err(missing.into());
+        }
+        Ok(Self {
+            directory: Arc::clone(directory),
+            name,
+            file: file.into(),
+            keep: true,
+        })
     }
 
     /// One that holds these bytes, safe on the disk.
@@ -139,13 +169,16 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
         // Gone already when it was renamed; else a sweep comes by.
         let _ = rustix::fs::unlinkat(&*self.directory, &*self.name, AtFlags::empty());
     }
 }
 
 /// The directory of what is on its way, made where it is missing.
-fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
+pub(super) fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(local.root(), DIRECTORY, flags, Mode::empty());
     let opened = match open() {
@@ -158,8 +191,18 @@ fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
     Ok(Arc::new(opened?))
 }
 
-/// Takes away what nobody is writing; how many files that were.
-pub(super) fn sweep(local: &Local) -> Result<usize, ChangeError> {
+/// Whether the file system has room for so many bytes.
+pub(super) fn room_for(local: &Local, length: u64) -> Result<(), ChangeError> {
+    let free = rustix::fs::fstatvfs(local.root())?;
+    if free.f_bavail.saturating_mul(free.f_frsize) < length {
+        return Err(Errno::NOSPC.into());
+    }
+    Ok(())
+}
+
+/// Takes away what nobody is writing, of uploads in parts what has not changed since `before`; how
+/// many files that were.
+pub(super) fn sweep(local: &Local, before: UnixTime) -> Result<usize, ChangeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::openat(local.root(), DIRECTORY, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(0),
@@ -173,8 +216,12 @@ pub(super) fn sweep(local: &Local) -> Result<usize, ChangeError> {
         else {
             continue;
         };
-        let is_file = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile;
-        if is_file && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let stat = fstat(&file)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let name = entry.file_name().to_string_lossy();
+        let modified = Version::of(&stat).modified();
+        let stays = !is_file || is_to_stay(&directory, &name, modified, before);
+        if !stays && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty())?;
             swept += 1;
         }
@@ -182,12 +229,12 @@ pub(super) fn sweep(local: &Local) -> Result<usize, ChangeError> {
     Ok(swept)
 }
 
-fn random_name() -> Result<String, ChangeError> {
+pub(super) fn random_name() -> Result<String, ChangeError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| failure(io::Error::other(error)))?;
     Ok(hex(&bytes))
 }
 
-fn size(bytes: &[u8]) -> u64 {
+pub(super) fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

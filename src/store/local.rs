@@ -274,7 +274,7 @@ impl Local {
 }
 
 impl Version {
-    fn of(stat: &Stat) -> Self {
+    pub(super) fn of(stat: &Stat) -> Self {
         let seconds = i128::from(stat.st_mtime) * 1_000_000_000;
         Self {
             length: u64::try_from(stat.st_size).unwrap_or_default(),

@@ -1,12 +1,11 @@
 //! The record beside a recording, `{externalId}.json`: what is known of it besides its bytes.
 
-use std::fmt::Write as _;
-
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{StoreError, Version};
+use crate::recording::unhex;
 
 /// The record. Every field may be absent, and fields this version does not know are kept as they
 /// are when the others change.
@@ -87,28 +86,10 @@ impl Record {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (at, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()?;
-    }
-    Some(digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::hex;
 
     #[test]
     fn a_digest_holds_only_for_the_file_it_was_taken_of() {

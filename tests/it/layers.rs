@@ -19,13 +19,31 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ),
     ("body", 1, &["respond", "select", "store"]),
     ("metrics", 2, &[]),
-    ("reject", 2, &["respond", "route", "sign", "store"]),
+    (
+        "ingest",
+        2,
+        &[
+            "audio",
+            "recording",
+            "respond",
+            "route",
+            "select",
+            "sign",
+            "store",
+        ],
+    ),
+    (
+        "reject",
+        2,
+        &["ingest", "respond", "route", "sign", "store"],
+    ),
     ("server", 2, &["body", "recording"]),
     (
         "app",
         2,
         &[
             "body",
+            "ingest",
             "metrics",
             "recording",
             "reject",
@@ -47,7 +65,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     (
         "config",
         3,
-        &["app", "recording", "route", "server", "sign"],
+        &["app", "ingest", "recording", "route", "server", "sign"],
     ),
     (
         "cli",
@@ -57,6 +75,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "app",
             "audio",
             "config",
+            "ingest",
             "metrics",
             "recording",
             "server",

@@ -7,12 +7,16 @@ use std::process::{Child, Command, Stdio};
 use tonearm::config::SETTINGS;
 
 const README: &str = include_str!("../../README.md");
+const INGEST: &str = include_str!("../../docs/ingest.md");
 
 /// The lines of every fenced block of a kind, comments and blank lines left out.
 fn blocks(kind: &str) -> Vec<Vec<&'static str>> {
+    blocks_of(README, kind)
+}
+
+fn blocks_of(page: &'static str, kind: &str) -> Vec<Vec<&'static str>> {
     let fence = format!("```{kind}\n");
-    README
-        .split(&fence)
+    page.split(&fence)
         .skip(1)
         .map(|rest| {
             let block = rest.split("```").next().unwrap();
@@ -123,6 +127,44 @@ fn every_command_runs() {
         saved,
         std::fs::read("storage/app-101/test-account-01/test-call-03.flac").unwrap()
     );
+}
+
+#[test]
+fn every_command_of_the_page_on_bringing_runs() {
+    if !crate::harness::has_peer("curl", "apt-get install curl") {
+        return;
+    }
+    let page = crate::harness::program::Place::new();
+    let call = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("storage/app-101/test-account-01/test-call-01.wav");
+    std::fs::copy(&call, page.path("call.wav")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tonearm"), page.path("tonearm")).unwrap();
+    let path = format!(
+        "{}:{}",
+        page.path("").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut program = None;
+    for command in blocks_of(INGEST, "sh").concat() {
+        if command == "tonearm serve --ingest-tokens tokens" {
+            program = Some(page.serve_with(&["--ingest-tokens", "tokens"], &[]));
+            continue;
+        }
+        let address = program.as_ref().map(|program| program.public.to_string());
+        let here = command.replace("127.0.0.1:8080", &address.unwrap_or_default());
+        let output = Command::new("sh")
+            .args(["-c", &here])
+            .current_dir(page.path(""))
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}\n{output:?}");
+    }
+    let stored = |id: &str| std::fs::read(page.path("storage").join(format!("{id}.wav"))).ok();
+    let call = std::fs::read(call).ok();
+    assert_eq!(stored("app-101/test-account-01/call-1"), call);
+    assert_eq!(stored("app-101/test-account-01/call-2"), None);
+    assert_eq!(stored("app-101/test-account-01/call-3"), call);
 }
 
 #[test]

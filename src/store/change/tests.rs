@@ -1,10 +1,13 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::Store;
 use super::*;
+use crate::recording::MediaType;
 
 struct Fixture {
     tmp: tempfile::TempDir,
@@ -51,7 +54,14 @@ impl Fixture {
 
     fn erase(&self, before: Option<UnixTime>) -> Result<Vec<Erased>, ChangeError> {
         let id = path(MediaType::Wav).recording;
-        self.store.erase(&id, before, "2026-01-01T00:00:00Z")
+        let mut told = Vec::new();
+        let audit = |file: &Erased| {
+            assert!(self.root().join(file.path.store_path()).exists());
+            told.push(file.clone());
+        };
+        let erased = self.store.erase(&id, before, "2026-01-01T00:00:00Z", audit);
+        assert_eq!(&told, erased.as_ref().unwrap_or(&Vec::new()));
+        erased
     }
 
     /// Every name in the place, and what is left over on the way to it.
@@ -299,11 +309,11 @@ fn no_link_leads_a_put_out_of_the_store() {
 #[test]
 fn a_sweep_takes_what_nobody_writes() {
     let fixture = fixture();
-    assert_eq!(fixture.store.sweep().unwrap(), 0);
+    assert_eq!(fixture.store.sweep(UnixTime(0)).unwrap(), 0);
     let mut living = fixture.store.begin(LIMIT).unwrap();
     let left = fixture.root().join("+incoming/left");
     fs::write(&left, "by a killed process").unwrap();
-    assert_eq!(fixture.store.sweep().unwrap(), 1);
+    assert_eq!(fixture.store.sweep(UnixTime(0)).unwrap(), 1);
     assert!(!left.exists());
     living.write(b"RIFF").unwrap();
     let put = living.put(&path(MediaType::Wav), &Replace::Never, None);

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 use tonearm::app::{App, Resolver};
+use tonearm::ingest::{self, Ingest, Tokens};
 use tonearm::metrics::Metrics;
 use tonearm::recording::UnixTime;
 use tonearm::server::{self, Drained, Settings, Share};
@@ -53,7 +54,15 @@ pub struct Setup {
     pub settings: Settings,
     /// The server's keys, where they are not [`keyring`].
     pub keyring: Option<Keyring>,
+    /// What may be brought, by who shows [`TOKEN`].
+    pub ingest: Option<ingest::Settings>,
 }
+
+/// The field that lets recordings be brought.
+pub const TOKEN: &str = "Authorization: Bearer aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+/// The line of its tokens' file.
+pub const TOKEN_LINE: &str =
+    "pbx 3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547\n";
 
 pub fn keyring() -> Keyring {
     let secret: Vec<u8> = (0..32).collect();
@@ -81,13 +90,19 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::default());
-        let app = Arc::new(App::new(
-            Store::Local(Arc::new(Local::open(root.path()).unwrap())),
+        let store = Store::Local(Arc::new(Local::open(root.path()).unwrap()));
+        let mut app = App::new(
+            store.clone(),
             setup.keyring.unwrap_or_else(keyring),
             Policy::default(),
             setup.resolver,
             Arc::clone(&metrics),
-        ));
+        );
+        if let Some(settings) = setup.ingest {
+            let tokens = Tokens::parse(TOKEN_LINE).unwrap();
+            app = app.with_ingest(Ingest::new(store, tokens, settings));
+        }
+        let app = Arc::new(app);
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || {
@@ -105,6 +120,14 @@ impl Server {
             shutdown,
             thread: Some(thread),
         }
+    }
+
+    /// A server that takes recordings in.
+    pub fn taking_in() -> Self {
+        Self::with(Setup {
+            ingest: Some(ingest::Settings::default()),
+            ..Setup::default()
+        })
     }
 
     /// The store's directory.
