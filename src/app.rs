@@ -8,6 +8,8 @@
 
 mod access;
 mod base_url;
+#[cfg(feature = "hubspot")]
+mod guard;
 mod request;
 
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use serde::Serialize;
 
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
+#[cfg(feature = "hubspot")]
+pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
 use crate::body::FileBody;
 use crate::ingest::{self, Ingest};
@@ -50,6 +54,9 @@ pub struct Resolver {
     pub allowed_accounts: Option<Vec<Id>>,
     /// Where clients reach this server; without it, where the request's Host says.
     pub public_base_url: Option<BaseUrl>,
+    /// Who may ask, and how often.
+    #[cfg(feature = "hubspot")]
+    pub guard: Arc<Guard>,
 }
 
 impl Resolver {
@@ -131,6 +138,13 @@ impl App {
         &self.store
     }
 
+    /// Lets go of what nobody asks for any more. To be called now and then.
+    pub fn tidy(&self, now: UnixTime) {
+        self.store.tidy(now);
+        #[cfg(feature = "hubspot")]
+        self.resolver.guard.tidy();
+    }
+
     async fn answer(
         &self,
         head: &Parts,
@@ -161,7 +175,7 @@ impl App {
         }
         match route {
             Route::Media => self.media(&request, arrival.now, entry).await,
-            Route::Resolve(question) => self.resolve(&question?, &request, arrival.now).await,
+            Route::Resolve(question) => self.resolve(&question?, &request, arrival).await,
             // A path with another spelling of a place is refused, not found missing.
             Route::Nothing if request.path != "/" && check_path(request.path).is_err() => {
                 Err(Refusal::BadPath.into())
@@ -209,8 +223,16 @@ impl App {
         &self,
         id: &RecordingId,
         request: &Effective<'_>,
-        now: UnixTime,
+        arrival: &Arrival,
     ) -> Result<Outgoing, Rejection> {
+        let now = arrival.now;
+        #[cfg(feature = "hubspot")]
+        let signature = self
+            .resolver
+            .guard
+            .check(request, arrival.peer.ip(), id, now)?;
+        #[cfg(not(feature = "hubspot"))]
+        let signature = "unchecked";
         self.resolver.check_allowed(id)?;
         let found = self.store.find(id).await.map_err(Rejection::Unknown)?;
         let claims = Claims {
@@ -219,6 +241,8 @@ impl App {
         };
         let path = found.path.url_path();
         let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
+        let exp = minted.exp.0;
+        tracing::info!(target: "tonearm::mint", recording = %id, exp, caller = %arrival.peer.ip(), signature);
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
             // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
@@ -266,7 +290,7 @@ impl Handler for App {
         arrival: Arrival,
     ) -> Response<FileBody> {
         let (head, mut content) = request.into_parts();
-        let mut entry = Entry::of(&head, &arrival);
+        let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
         let mut is_upload = false;
         let outgoing = match self.way_in(head.uri.path()) {
             Some((ingest, route)) => {

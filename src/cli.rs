@@ -2,9 +2,12 @@
 
 mod add;
 mod config_command;
+mod doctor;
 mod explain;
+mod hubspot;
 mod inspect;
 mod keys;
+mod rehearse;
 mod retention;
 mod serve;
 mod url;
@@ -28,7 +31,8 @@ use crate::sign::Keyring;
     max_term_width = 100
 )]
 #[command(after_help = "\
-Exit codes: 0 ok, 1 findings, 2 usage, 69 unavailable, 74 input or output, 78 configuration.
+Exit codes: 0 ok, 1 findings, 2 usage, 69 unavailable, 74 input or output,
+75 try again, 78 configuration.
 Every setting can stand in tonearm.toml or in the environment; `tonearm config show` lists them.")]
 pub struct Cli {
     /// Configuration file [default: tonearm.toml, if it is there]
@@ -57,6 +61,13 @@ enum Command {
     Expire(retention::Expire),
     /// Put recordings under legal hold, so that nothing erases or replaces them
     Hold(retention::Hold),
+    /// Bring recordings into HubSpot: register, log, associate, ready, transcript; publish does all
+    #[command(subcommand)]
+    Hubspot(hubspot::Command),
+    /// Play HubSpot: serve a fake of its API, or call an endpoint as HubSpot does
+    Rehearse(rehearse::Rehearse),
+    /// Grade an endpoint, a recording's URL, a file or a directory by what HubSpot needs; exit 1 on a fail
+    Doctor(doctor::Doctor),
     /// Check the configuration, or show where each value comes from
     #[command(subcommand, name = "config")]
     Config(config_command::ConfigCommand),
@@ -86,6 +97,8 @@ impl Failure {
     const UNAVAILABLE: u8 = 69;
     /// A file cannot be read or written.
     const IO: u8 = 74;
+    /// It may do the next time.
+    const TRY_AGAIN: u8 = 75;
     /// The configuration or the keyring will not do.
     const CONFIGURATION: u8 = 78;
 
@@ -149,6 +162,9 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Keys(command) => command.run(&values(command.flags())?),
         Command::Expire(command) => command.run(&values(command.flags())?),
         Command::Hold(command) => command.run(&values(command.flags())?),
+        Command::Hubspot(command) => command.run(&values(command.flags())?),
+        Command::Rehearse(command) => command.run(&values(Flags::new())?),
+        Command::Doctor(command) => command.run(&values(Flags::new())?),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }
 }

@@ -6,19 +6,26 @@
 //! else; what the values mean is decided by the modules they are for.
 
 pub mod keyring;
+pub mod secret;
 mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 pub use self::source::{ConfigError, Source, Value};
-use crate::app::{BaseUrl, Resolver};
+use crate::app::{BaseUrl, Guard, Mode, Resolver, Signatures};
+use crate::hubspot::path::ApiVersion;
 use crate::ingest;
 use crate::recording::Id;
+use crate::route::Template;
 use crate::server;
 use crate::sign::{MIN_TTL, Policy};
 
@@ -110,6 +117,61 @@ pub const SETTINGS: &[Setting] = &[
         "list of external account ids that are answered; without it, any",
     ),
     row(
+        "resolver.secret_file",
+        "",
+        "file whose text stands for {secret} in resolver.path: letters, digits, - and _, at least 16",
+    ),
+    row(
+        "resolver.per_caller",
+        "0",
+        "questions that one address may ask a minute; 0 is any number",
+    ),
+    row(
+        "resolver.per_recording",
+        "0",
+        "questions that may be asked for one recording a minute; 0 is any number",
+    ),
+    row(
+        "hubspot.base_url",
+        "https://api.hubapi.com",
+        "where HubSpot's API is; http only on this machine, for a rehearsal",
+    ),
+    row(
+        "hubspot.api_version",
+        "v3",
+        "version of HubSpot's API: v3, or a month such as 2026-03 or 2026-09",
+    ),
+    row(
+        "hubspot.token_file",
+        "",
+        "file with the access token of a private app or a service key",
+    ),
+    row(
+        "hubspot.oauth_file",
+        "",
+        "TOML file with client_id, client_secret and refresh_token of an installed app",
+    ),
+    row(
+        "hubspot.developer_key_file",
+        "",
+        "file with the developer API key, for register and show where the token may not",
+    ),
+    row(
+        "hubspot.index_wait",
+        "45s",
+        "how long a call that may have been logged is looked for before it is logged again; up to 30s of lag have been seen",
+    ),
+    row(
+        "hubspot.signature",
+        "off",
+        "HubSpot's signature on questions: off, observe (log whether it holds), require",
+    ),
+    row(
+        "hubspot.client_secret_file",
+        "",
+        "file with the app's client secret, for its signature",
+    ),
+    row(
         "ingest.tokens",
         "",
         "file of tokens that may bring and erase recordings, mode 0600; without it, nobody may",
@@ -160,6 +222,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// How HubSpot is called. Secrets are read from their files when they are needed.
+#[derive(Debug, Clone)]
+pub struct HubSpot {
+    /// Scheme and host of its API.
+    pub base: String,
+    /// Which paths.
+    pub version: ApiVersion,
+    /// File with a bearer token.
+    pub token_file: Option<PathBuf>,
+    /// File with what gives access tokens.
+    pub oauth_file: Option<PathBuf>,
+    /// File with a developer API key.
+    pub developer_key_file: Option<PathBuf>,
+    /// File with the client secret that its signatures are made with.
+    pub client_secret_file: Option<PathBuf>,
+    /// How long its index may lag.
+    pub index_wait: Duration,
+}
+
 /// What the program needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -181,6 +262,8 @@ pub struct Config {
     pub ingest_tokens: Option<PathBuf>,
     /// What may be brought.
     pub ingest: ingest::Settings,
+    /// How HubSpot is called.
+    pub hubspot: HubSpot,
     /// What a listener allows.
     pub server: server::Settings,
     /// What is logged.
@@ -251,7 +334,8 @@ impl Values {
             workers: self.get("workers", workers)?,
             policy,
             resolver: Resolver {
-                template: self.get("resolver.path", parse)?,
+                template: self.template()?,
+                guard: Arc::new(self.guard()?),
                 allowed_apps: self.get("resolver.allowed_app_ids", ids)?,
                 allowed_accounts: self.get("resolver.allowed_account_ids", ids)?,
                 public_base_url: self.get("public_base_url", optional::<BaseUrl>)?,
@@ -262,12 +346,70 @@ impl Values {
                 stall_timeout: self.get("ingest.stall_timeout", positive)?,
                 upload_ttl: self.get("ingest.upload_ttl", positive)?,
             },
+            hubspot: self.hubspot()?,
             server: server::Settings {
                 header_timeout: self.get("limits.header_timeout", positive)?,
                 drain: self.get("limits.drain", duration)?,
             },
             log_filter: self.get("log.filter", filter)?,
             log_format: self.get("log.format", log_format)?,
+        })
+    }
+
+    fn template(&self) -> Result<Template, ConfigError> {
+        let file = self.get("resolver.secret_file", optional_path)?;
+        self.get("resolver.path", |text| match &file {
+            Some(file) => {
+                Template::with_secret(text, &secret(file)?).map_err(|error| error.to_string())
+            }
+            None => parse(text),
+        })
+    }
+
+    fn guard(&self) -> Result<Guard, ConfigError> {
+        let base = self.get("public_base_url", optional::<BaseUrl>)?;
+        let file = self.get("hubspot.client_secret_file", optional_path)?;
+        let signatures = self.get("hubspot.signature", |text| {
+            let mode = match text {
+                "off" => return Ok(None),
+                "observe" => Mode::Observe,
+                "require" => Mode::Require,
+                _ => return Err("off, observe or require is needed".to_owned()),
+            };
+            let (Some(base), Some(file)) = (&base, &file) else {
+                return Err(
+                    "public_base_url and hubspot.client_secret_file are needed with it".to_owned(),
+                );
+            };
+            Ok(Some(Signatures {
+                mode,
+                secret: secret(file)?,
+                base: base.clone(),
+            }))
+        })?;
+        let limit = |key| {
+            self.get(key, |text| {
+                text.parse()
+                    .map(NonZeroU32::new)
+                    .map_err(|_| "a number a minute is needed".to_owned())
+            })
+        };
+        Ok(Guard::new(
+            signatures,
+            limit("resolver.per_caller")?,
+            limit("resolver.per_recording")?,
+        ))
+    }
+
+    fn hubspot(&self) -> Result<HubSpot, ConfigError> {
+        Ok(HubSpot {
+            base: self.get("hubspot.base_url", api_base)?,
+            version: self.get("hubspot.api_version", parse)?,
+            token_file: self.get("hubspot.token_file", optional_path)?,
+            oauth_file: self.get("hubspot.oauth_file", optional_path)?,
+            developer_key_file: self.get("hubspot.developer_key_file", optional_path)?,
+            client_secret_file: self.get("hubspot.client_secret_file", optional_path)?,
+            index_wait: self.get("hubspot.index_wait", duration)?,
         })
     }
 
@@ -313,12 +455,24 @@ fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+fn secret(file: &Path) -> Result<Zeroizing<String>, String> {
+    secret::line(file).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+}
+
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
-        Ok(None)
-    } else {
-        path(text).map(Some)
+        return Ok(None);
     }
+    path(text).map(Some)
+}
+
+/// A token must not cross a network in the clear.
+fn api_base(text: &str) -> Result<String, String> {
+    let base: BaseUrl = parse(text)?;
+    if base.is_https() || base.is_of_this_machine() {
+        return Ok(base.to_string());
+    }
+    Err("https:// is needed, since a token is sent; http:// only to this machine".to_owned())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -16,6 +16,7 @@
 //! | [`route`] | where a target leads |
 //! | [`audio`] | what a recording's header tells, and what HubSpot makes of it |
 //! | `sound` | what is on the channels, and how a recording is mended (feature `sound`) |
+//! | [`hubspot`] | HubSpot's words, its signature, and the calls to it |
 //! | [`store`] | whether a recording is there, and which version |
 //! | [`body`] | that exactly the promised bytes are sent |
 //! | [`ingest`] | what is taken in, from whom |
@@ -24,6 +25,7 @@
 //! | [`server`] | when a connection begins and ends |
 //! | [`app`] | one request to one response |
 //! | [`admin`] | health, readiness, metrics |
+//! | `rehearse`, `doctor` | a fake HubSpot; what an endpoint lacks for the real one (feature `hubspot`) |
 //! | `config`, `cli` | what was typed to what is done (feature `cli`) |
 //!
 //! The pure modules (`recording` to `audio`) know no clock, no files and no sockets: the time is an
@@ -59,9 +61,14 @@ pub mod body;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "hubspot")]
+pub mod doctor;
+pub mod hubspot;
 pub mod ingest;
 pub mod metrics;
 pub mod recording;
+#[cfg(feature = "hubspot")]
+pub mod rehearse;
 pub mod reject;
 pub mod respond;
 pub mod route;

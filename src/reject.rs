@@ -8,6 +8,7 @@ use std::error::Error;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::hubspot::signature::Unsigned;
 use crate::ingest::{self, Unfit};
 use crate::respond::{Answer, Problem};
 use crate::route::BadQuestion;
@@ -44,6 +45,12 @@ pub enum Rejection {
     /// An app or account that is not served here.
     #[error("not allowed: {0}")]
     NotAllowed(&'static str),
+    /// A question that HubSpot did not sign.
+    #[error("not signed: {0}")]
+    Unsigned(#[source] Unsigned),
+    /// More questions than are allowed; in so many seconds there may be another.
+    #[error("too many questions: {0} s to wait")]
+    TooMany(u64),
     /// A question whose recording is not there.
     #[error("unknown recording: {0}")]
     Unknown(#[source] StoreError),
@@ -96,7 +103,8 @@ impl Rejection {
             Self::FieldsTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Refused(Refusal::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
-            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Refused(_) | Self::Unsigned(_) => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             // An id too long to be signed can never have been given a URL: it is unknown.
             Self::NoRoute | Self::NotAllowed(_) | Self::Mint(MintError::Path(_)) => {
                 StatusCode::NOT_FOUND
@@ -180,6 +188,11 @@ impl Rejection {
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED) {
             let second = HeaderValue::from_static("1");
             answer.fields.insert(header::RETRY_AFTER, second);
+        }
+        if let Self::TooMany(seconds) = self {
+            answer
+                .fields
+                .insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
         match self {
             // What follows such a head on the connection cannot be trusted to be a request.

@@ -135,6 +135,8 @@ const ACCOUNT: &str = "externalAccountId";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
+    /// What stands for [`Template::SECRET`] in the text.
+    secret: Option<String>,
     path: Pattern,
     query: Vec<(String, Pattern)>,
 }
@@ -187,6 +189,11 @@ pub enum TemplateError {
     /// A byte that no request target has.
     #[error("a resolver path is visible ASCII without \"#\"")]
     Charset,
+    /// A secret without its place, a place without its secret, or a secret that is easily guessed.
+    #[error(
+        "a resolver path has {{secret}} once where there is a secret, of at least 16 letters, digits, - and _"
+    )]
+    Secret,
     /// It would hide recordings.
     #[error("a resolver path cannot lie under {}", MediaPath::PREFIX)]
     Media,
@@ -196,6 +203,34 @@ impl Template {
     /// The path of HubSpot's own guide.
     pub const DEFAULT: &'static str = "/retrieve/authenticated/recordings/%s";
     const HOLE: &'static str = "%s";
+    /// Where a secret stands that whoever asks has to know.
+    pub const SECRET: &'static str = "{secret}";
+
+    /// Reads a template in which `secret` stands for [`Template::SECRET`].
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn with_secret(text: &str, secret: &str) -> Result<Self, TemplateError> {
+        let of_secret = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if secret.len() < 16
+            || !secret.bytes().all(of_secret)
+            || text.matches(Self::SECRET).count() != 1
+        {
+            return Err(TemplateError::Secret);
+        }
+        let mut template: Self = text.replace(Self::SECRET, secret).parse()?;
+        template.secret = Some(secret.to_owned());
+        Ok(template)
+    }
+
+    /// A text without the secret.
+    #[must_use]
+    pub fn masked(&self, text: &str) -> String {
+        match &self.secret {
+            Some(secret) => text.replace(secret, Self::SECRET),
+            None => text.to_owned(),
+        }
+    }
 
     /// The template as text.
     #[must_use]
@@ -234,6 +269,7 @@ impl Default for Template {
     fn default() -> Self {
         Self {
             text: Self::DEFAULT.to_owned(),
+            secret: None,
             path: Pattern::new(Self::DEFAULT),
             query: Vec::new(),
         }
@@ -256,6 +292,9 @@ impl FromStr for Template {
         if text.matches(Self::HOLE).count() != 1 {
             return Err(TemplateError::Holes);
         }
+        if text.contains(Self::SECRET) {
+            return Err(TemplateError::Secret);
+        }
         if text.starts_with(MediaPath::PREFIX) {
             return Err(TemplateError::Media);
         }
@@ -267,6 +306,7 @@ impl FromStr for Template {
         }
         Ok(Self {
             text: text.to_owned(),
+            secret: None,
             path: Pattern::new(path),
             query: parameters(query)
                 .map(|(name, value)| (name.to_owned(), Pattern::new(value)))
@@ -478,6 +518,34 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_part_is_asked_for_and_never_shown() {
+        let secret = "0123456789abcdef";
+        let template = Template::with_secret("/r/{secret}/%s", secret).unwrap();
+        let target = "/r/0123456789abcdef/x?appId=1&externalAccountId=2";
+        let id = RecordingId::new("1", "2", "x").unwrap();
+        assert_eq!(template.target(&id), target);
+        assert_eq!(
+            template.masked(target),
+            "/r/{secret}/x?appId=1&externalAccountId=2"
+        );
+        let route = |path| Route::of(path, "appId=1&externalAccountId=2", &template);
+        assert_eq!(route("/r/0123456789abcdef/x"), Route::Resolve(Ok(id)));
+        assert_eq!(route("/r/0123456789abcdeg/x"), Route::Nothing);
+        assert_eq!(route("/r/{secret}/x"), Route::Nothing);
+        for (text, secret) in [
+            ("/r/%s", secret),
+            ("/{secret}/%s", "short"),
+            ("/{secret}/%s", "0123456789abcde/"),
+        ] {
+            assert_eq!(
+                Template::with_secret(text, secret),
+                Err(TemplateError::Secret),
+                "{text} {secret}"
+            );
+        }
+    }
+
+    #[test]
     fn templates_that_will_not_do() {
         for (text, error) in [
             ("", TemplateError::NotAPath),
@@ -487,6 +555,7 @@ mod tests {
             ("/r#%s", TemplateError::Charset),
             ("/r %s", TemplateError::Charset),
             ("/media/%s", TemplateError::Media),
+            ("/{secret}/%s", TemplateError::Secret),
         ] {
             assert_eq!(text.parse::<Template>(), Err(error), "{text}");
         }

@@ -228,6 +228,39 @@ impl Store {
         local.hold(id, legal_hold)
     }
 
+    /// Puts what HubSpot knows of a recording into its record, which is on the disk then. Waits for
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn remember(
+        &self,
+        id: &RecordingId,
+        hubspot: &serde_json::Value,
+    ) -> Result<(), ChangeError> {
+        let Self::Local(local) = self;
+        local.remember(id, hubspot)
+    }
+
+    /// Keeps other processes from publishing a recording for as long as what this gives is held;
+    /// `None` where another one is at it. A process that is killed lets go.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn claim(&self, path: &MediaPath) -> Result<Option<File>, ChangeError> {
+        let Self::Local(local) = self;
+        local.claim(path)
+    }
+
+    /// Every recording there is. Waits for the disk.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn all(&self) -> Result<Vec<MediaPath>, ChangeError> {
+        let Self::Local(local) = self;
+        Ok(local.all()?)
+    }
+
     /// Begins a recording of `length` bytes that comes in parts. Waits for the disk, as its calls do.
     ///
     /// # Errors

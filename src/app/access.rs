@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 
 use crate::body::Ended;
 use crate::metrics::Metrics;
+use crate::route::Template;
 use crate::select::Selection;
 use crate::server::Arrival;
 use crate::sign::{TokenTrace, redact};
@@ -36,7 +37,7 @@ struct Line {
 }
 
 impl Entry {
-    pub(super) fn of(head: &Parts, arrival: &Arrival) -> Self {
+    pub(super) fn of(head: &Parts, arrival: &Arrival, resolver: &Template) -> Self {
         let logged = tracing::enabled!(target: "tonearm::access", tracing::Level::INFO);
         Self {
             route: "none",
@@ -45,7 +46,7 @@ impl Entry {
             line: logged.then(|| Line {
                 peer: arrival.peer,
                 method: head.method.clone(),
-                path: redact(head.uri.path()).into_owned(),
+                path: resolver.masked(&redact(head.uri.path())),
                 trace: head.uri.query().and_then(TokenTrace::of_query),
             }),
         }

@@ -31,6 +31,23 @@ impl BaseUrl {
             .split_once("://")
             .map_or("", |(_, authority)| authority)
     }
+
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
+    /// Whether it names this very machine.
+    #[must_use]
+    pub fn is_of_this_machine(&self) -> bool {
+        let authority = Authority::from_str(self.authority());
+        authority.is_ok_and(|authority| {
+            let host = authority.host().trim_matches(['[', ']']);
+            let ip = host.parse::<std::net::IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        })
+    }
 }
 
 impl fmt::Display for BaseUrl {

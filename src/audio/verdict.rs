@@ -175,7 +175,8 @@ impl Concern {
     }
 
     /// The flag of `tonearm add` that mends it, where it can be mended.
-    const fn remedy(self) -> Option<&'static str> {
+    #[must_use]
+    pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Mono => Some("--join OTHER-LEG"),
             Self::CodecUnplayable

@@ -188,7 +188,7 @@ fn ring_of_first_start(config: &Config) -> Result<Keyring, Failure> {
 /// Connections that may wait to be accepted: a burst of listeners after a reload of everything.
 const BACKLOG: i32 = 4096;
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     // A server that starts again need not wait for the connections of the one before.
@@ -222,7 +222,8 @@ fn announce(
     match store.example() {
         Some(path) => {
             let id: &RecordingId = &path.recording;
-            let target = config.resolver.template.target(id);
+            let template = &config.resolver.template;
+            let target = template.masked(&template.target(id));
             print(&format!("curl -s 'http://{}{target}'", reachable(public)));
         }
         None => {
@@ -335,7 +336,7 @@ impl Running {
                     let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
                     drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
                 }
-                _ = tidying.tick() => self.app.store().tidy(now()),
+                _ = tidying.tick() => self.app.tidy(now()),
             }
         }
     }

@@ -29,7 +29,7 @@ fn the_defaults_are_a_configuration() {
     let config = config_of("").unwrap();
     assert_eq!(config.policy, Policy::default());
     assert_eq!(config.server, server::Settings::default());
-    assert_eq!(config.resolver.template, crate::route::Template::default());
+    assert_eq!(config.resolver.template, Template::default());
     assert_eq!(config.storage, Path::new("storage"));
     assert!(config.workers >= 1);
 }

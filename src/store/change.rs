@@ -9,9 +9,11 @@
 //! the first format is served, as ever.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::incoming::{Incoming, Temporary};
@@ -221,6 +223,14 @@ impl Local {
 
     /// Visits the id of every recording, one account at a time.
     pub(super) fn each(&self, mut visit: impl FnMut(RecordingId)) -> io::Result<()> {
+        self.each_account(|files| {
+            let ids: BTreeSet<_> = files.into_iter().map(|file| file.recording).collect();
+            ids.into_iter().for_each(&mut visit);
+        })
+    }
+
+    /// Visits the files of one account after the other.
+    fn each_account(&self, mut visit: impl FnMut(Vec<MediaPath>)) -> io::Result<()> {
         for app in names(self.path())? {
             // Other directories may be none of ours to read.
             if Id::new(&app).is_err() {
@@ -232,8 +242,7 @@ impl Local {
                 let found = files
                     .iter()
                     .filter_map(|file| MediaPath::parse(&path(file)));
-                let ids: BTreeSet<_> = found.map(|found| found.recording).collect();
-                ids.into_iter().for_each(&mut visit);
+                visit(found.collect());
             }
         }
         Ok(())
@@ -298,6 +307,46 @@ impl Local {
             place.take(&Temporary::holding(self, &text)?)?;
         }
         Ok(())
+    }
+}
+
+impl Local {
+    /// Puts what HubSpot knows of a recording into its record.
+    pub(super) fn remember(
+        &self,
+        id: &RecordingId,
+        hubspot: &serde_json::Value,
+    ) -> Result<(), ChangeError> {
+        let place = Place::find(self, id)?;
+        let record = place.record()?;
+        if record.erased_at.is_some() {
+            return Err(StoreError::Erased.into());
+        }
+        let text = Record {
+            hubspot: Some(hubspot.clone()),
+            ..record
+        }
+        .text()?;
+        place.take(&Temporary::holding(self, &text)?)
+    }
+
+    /// Keeps other processes from publishing the recording at `path` for as long as the file is
+    /// held; `None` where another one does.
+    pub(super) fn claim(&self, path: &MediaPath) -> Result<Option<File>, ChangeError> {
+        let (file, _) = self.open_file(&path.store_path())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Every recording there is, in the order of their ids.
+    pub(super) fn all(&self) -> io::Result<Vec<MediaPath>> {
+        let mut found = Vec::new();
+        self.each_account(|files| found.extend(files))?;
+        found.sort_unstable_by_key(MediaPath::store_path);
+        Ok(found)
     }
 }
 

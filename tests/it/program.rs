@@ -4,6 +4,8 @@ mod admin;
 mod browser;
 mod config;
 mod curl;
+mod doctor;
+mod hubspot;
 mod ingest;
 mod keys;
 mod log;

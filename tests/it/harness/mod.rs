@@ -6,6 +6,8 @@ pub mod multipart;
 #[cfg(feature = "cli")]
 pub mod program;
 pub mod raw;
+#[cfg(feature = "cli")]
+pub mod rehearsal;
 pub mod signer;
 
 use std::collections::HashSet;

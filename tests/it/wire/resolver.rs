@@ -347,3 +347,126 @@ fn one_window_gives_one_url() {
     let (other, _) = resolved(&server.get(&question("call"), &["X: y"]));
     assert!(one == other || before != window(), "{one} {other}");
 }
+
+#[cfg(feature = "hubspot")]
+mod guard {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use tonearm::app::{Guard, Mode, Resolver, Signatures};
+    use tonearm::hubspot::signature::sign;
+    use tonearm::server::now;
+
+    use super::{Server, question, with};
+
+    const SECRET: &str = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy";
+    const BASE: &str = "https://rec.example.com";
+
+    fn guarded(guard: Guard) -> Server {
+        let server = with(Resolver {
+            guard: Arc::new(guard),
+            ..Resolver::default()
+        });
+        server.put("call.wav", 100);
+        server.put("other.wav", 100);
+        server
+    }
+
+    fn signing(mode: Mode) -> Server {
+        let base = BASE.parse().unwrap();
+        let signatures = Signatures {
+            mode,
+            secret: SECRET.to_owned().into(),
+            base,
+        };
+        guarded(Guard::new(Some(signatures), None, None))
+    }
+
+    #[test]
+    fn a_question_that_is_to_be_signed() {
+        let server = signing(Mode::Require);
+        let target = question("call");
+        let lines = |url: &str, now_ms: u64, keep: &[usize]| -> Vec<String> {
+            let fields = sign(SECRET, "GET", url, b"", now_ms);
+            let kept = fields
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| keep.contains(at));
+            kept.map(|(_, (name, value))| format!("{name}: {value}"))
+                .collect()
+        };
+        let now_ms = now().0 * 1000;
+        let public = format!("{BASE}{target}");
+        let here = format!("http://{}{target}", server.addr);
+        for (what, lines, status) in [
+            ("all versions", lines(&public, now_ms, &[0, 1, 2, 3]), 200),
+            ("version 3", lines(&public, now_ms, &[0, 1]), 200),
+            ("version 2", lines(&public, now_ms, &[2, 3]), 200),
+            (
+                "four minutes ago",
+                lines(&public, now_ms - 240_000, &[0, 1]),
+                200,
+            ),
+            (
+                "six minutes ago",
+                lines(&public, now_ms - 360_000, &[0, 1]),
+                403,
+            ),
+            (
+                "in two minutes",
+                lines(&public, now_ms + 120_000, &[0, 1]),
+                403,
+            ),
+            ("without a time", lines(&public, now_ms, &[0]), 403),
+            ("for another host", lines(&here, now_ms, &[0, 1]), 403),
+            (
+                "for another call",
+                lines(&public.replace("call", "other"), now_ms, &[0, 1]),
+                403,
+            ),
+            ("not at all", vec![], 403),
+        ] {
+            let fields: Vec<_> = lines.iter().map(String::as_str).collect();
+            let got = server.get(&target, &fields);
+            assert_eq!(got.status, status, "{what}: {got:?}");
+            assert!(
+                status == 200 || !got.text().contains("sign"),
+                "{what}: {got:?}"
+            );
+        }
+        // Which of two would be meant?
+        let lines = lines(&public, now_ms, &[0, 1]);
+        let twice = lines.iter().chain(&lines);
+        let fields: Vec<_> = twice.map(String::as_str).collect();
+        assert_eq!(server.get(&target, &fields).status, 403);
+    }
+
+    #[test]
+    fn a_signature_that_is_only_observed_refuses_nobody() {
+        let server = signing(Mode::Observe);
+        assert_eq!(server.get(&question("call"), &[]).status, 200);
+        let bad = "X-HubSpot-Signature-v3: no";
+        assert_eq!(server.get(&question("call"), &[bad]).status, 200);
+    }
+
+    #[test]
+    fn too_many_questions() {
+        let limit = NonZeroU32::new(3);
+        for (guard, other) in [
+            (Guard::new(None, None, limit), 200),
+            (Guard::new(None, limit, None), 429),
+        ] {
+            let server = guarded(guard);
+            let statuses: Vec<_> = (0..4)
+                .map(|_| server.get(&question("call"), &[]).status)
+                .collect();
+            assert_eq!(statuses, [200, 200, 200, 429]);
+            let limited = server.get(&question("call"), &[]);
+            let wait: u64 = limited.field("retry-after").unwrap().parse().unwrap();
+            assert!((1..=20).contains(&wait), "{limited:?}");
+            assert_eq!(server.get(&question("other"), &[]).status, other);
+            // The recordings themselves are not counted.
+            assert_eq!(server.get(&server.sign("call.wav"), &[]).status, 200);
+        }
+    }
+}

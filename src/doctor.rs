@@ -1,0 +1,19 @@
+//! What HubSpot needs, held against a file, a directory, or any vendor's endpoint.
+//!
+//! Each point is looked at on its own and graded: [`Grade::Pass`], [`Grade::Warn`] where HubSpot may
+//! do with it or nobody knows, [`Grade::Fail`] where playing or transcribing breaks. What HubSpot
+//! has published decides; where it has published nothing, nothing is invented.
+
+mod check;
+mod expiry;
+mod file;
+mod ids;
+mod media;
+mod probe;
+mod resolver;
+
+pub use self::check::{Check, Grade, worst};
+pub use self::file::{check_bytes, check_file};
+pub use self::ids::check_ids;
+pub use self::probe::{Broken, Probe};
+pub use self::resolver::{Question, Signer};

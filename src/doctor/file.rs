@@ -1,0 +1,181 @@
+//! Whether HubSpot can use a recording's bytes.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Check;
+use crate::audio::{Concern, Container, Content, Effort, Facts, Use, Verdict, inspect};
+use crate::recording::MediaType;
+use crate::sound::{Reader, SoundError, Survey};
+use crate::store::Opened;
+
+/// What of a recording HubSpot could use, and how long it plays.
+pub struct Heard {
+    /// Each point.
+    pub checks: Vec<Check>,
+    /// How long it plays, where it tells.
+    pub duration: Option<Duration>,
+}
+
+/// Checks a file by its name and its bytes.
+///
+/// # Errors
+/// It cannot be read.
+pub fn check_file(path: &Path) -> io::Result<Heard> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    checked(&Arc::new(File::open(path)?), extension)
+}
+
+/// Checks bytes, and the ending of the name they came under.
+///
+/// # Errors
+/// They cannot be put into a file, from which they are decoded.
+pub fn check_bytes(bytes: &[u8], extension: Option<&str>) -> io::Result<Heard> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    checked(&Arc::new(file), extension)
+}
+
+const FORMATS: &str = "record WAV or FLAC with two channels";
+/// As much of the sound as is listened to, in seconds: enough for both to have said something.
+const LISTENING: u64 = 600;
+
+fn checked(file: &Arc<File>, extension: Option<&str>) -> io::Result<Heard> {
+    let facts = match inspect(&Opened::new(file)?, Effort::Header)? {
+        Content::Recording(facts) => facts,
+        Content::Other(other) => {
+            let checks = vec![Check::fail(
+                "format",
+                format!("no recording: {other}"),
+                FORMATS,
+            )];
+            return Ok(Heard {
+                checks,
+                duration: None,
+            });
+        }
+    };
+    let mut checks = vec![format(&facts)];
+    checks.extend(name(&facts, extension));
+    let mut verdict = Verdict::of(&facts);
+    if facts.channels == 2 && verdict.good_for != Use::Nothing {
+        checks.push(match listen(file, &facts) {
+            Ok(survey) => {
+                survey.judge(&mut verdict);
+                Check::pass(
+                    "two channels",
+                    "the caller's has to be 1, the recipient's 2",
+                )
+            }
+            Err(error) => Check::fail("decoding", error.to_string(), FORMATS),
+        });
+    }
+    checks.extend(verdict.concerns.into_iter().filter_map(concern));
+    if let Some(duration) = facts.duration.filter(|duration| !duration.is_zero()) {
+        checks.push(Check::pass(
+            "duration",
+            format!("{:.1} s, {}", duration.as_secs_f64(), facts.duration_known),
+        ));
+    }
+    Ok(Heard {
+        checks,
+        duration: facts.duration,
+    })
+}
+
+fn listen(file: &Arc<File>, facts: &Facts) -> Result<Survey, SoundError> {
+    let mut reader = Reader::open(file, facts)?;
+    let most = u64::from(reader.rate) * LISTENING;
+    let mut survey = Survey::new(reader.channels, reader.rate, most);
+    let mut samples = Vec::new();
+    while survey.frames < most {
+        reader.read(&mut samples)?;
+        if samples.is_empty() {
+            break;
+        }
+        survey.add(&samples);
+    }
+    Ok(survey)
+}
+
+/// HubSpot's list for transcription: WAV, FLAC, MP4.
+fn format(facts: &Facts) -> Check {
+    let (container, codec) = (facts.container.to_string(), facts.codec.to_string());
+    let saw = if container == codec {
+        codec
+    } else {
+        format!("{container}, {codec}")
+    };
+    match facts.container {
+        Container::Wav | Container::Flac => Check::pass("format", saw),
+        Container::Mp3 => Check::warn(
+            "format",
+            format!(
+                "{saw}: it plays, and is not on HubSpot's list of what it transcribes (WAV, FLAC, MP4)"
+            ),
+            "record WAV or FLAC: tonearm add --to flac",
+        ),
+        Container::Mp4 => Check::warn(
+            "format",
+            format!("{saw}: on HubSpot's list, which does not say what may be in it"),
+            FORMATS,
+        ),
+        Container::Rf64 | Container::W64 => Check::warn(
+            "format",
+            format!("{saw}: HubSpot says WAV, and browsers do not play this kind of it"),
+            "tonearm add --to flac",
+        ),
+    }
+}
+
+/// A name that says something else than the bytes.
+fn name(facts: &Facts, extension: Option<&str>) -> Option<Check> {
+    let extension = extension?.to_ascii_lowercase();
+    let said = MediaType::from_extension(&extension);
+    let fits = match facts.container {
+        Container::Wav | Container::Rf64 | Container::W64 => said == Some(MediaType::Wav),
+        Container::Flac => said == Some(MediaType::Flac),
+        Container::Mp3 => said == Some(MediaType::Mp3),
+        Container::Mp4 => matches!(said, Some(MediaType::Mp4 | MediaType::M4a)),
+    };
+    Some(match (fits, said) {
+        (true, _) => Check::pass("name", format!("ends in .{extension}, which it is")),
+        (false, None) => Check::fail(
+            "name",
+            format!("ends in .{extension}, and is {}", facts.container),
+            "name it after its format",
+        ),
+        (false, Some(_)) => Check::fail(
+            "name",
+            format!("ends in .{extension}, and is {}", facts.container),
+            "name it after its format, or convert it",
+        ),
+    })
+}
+
+/// What the format says already is not said twice.
+fn concern(concern: Concern) -> Option<Check> {
+    let saw = concern.to_string();
+    let fix = concern.remedy().map_or_else(
+        || FORMATS.to_owned(),
+        |remedy| format!("tonearm add {remedy}"),
+    );
+    let check = match concern {
+        Concern::NotListed | Concern::NotPlainWav | Concern::OrderUnknown => return None,
+        Concern::Mono
+        | Concern::ManyChannels(_)
+        | Concern::Identical
+        | Concern::Silent(_)
+        | Concern::AllSilent => "channels",
+        Concern::NoSound => "duration",
+        _ => "codec",
+    };
+    Some(match concern.leaves() {
+        // It plays, and is not what transcription needs; a caution is a warning.
+        Use::Nothing | Use::Playback => Check::fail(check, saw, fix),
+        Use::Transcription => Check::warn(check, saw, fix),
+    })
+}

@@ -1,0 +1,72 @@
+//! `tonearm rehearse` as a process: a HubSpot that can be asked what it was told.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::program::Place;
+
+pub struct Rehearsal {
+    pub addr: SocketAddr,
+    child: Child,
+}
+
+impl Rehearsal {
+    pub fn start(place: &Place, flags: &[&str]) -> Self {
+        let mut command = place.command(&["rehearse", "--listen", "127.0.0.1:0"]);
+        command
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let addr = line
+            .trim_end()
+            .strip_prefix("rehearsing HubSpot on http://")
+            .unwrap();
+        Self {
+            addr: addr.parse().unwrap(),
+            child,
+        }
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn state(&self) -> Value {
+        // Not by the harness's client, which holds every answer against what tonearm's own are like.
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        let request = "GET /_rehearse/state HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = std::io::read_to_string(stream).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// How many calls, associations and ready calls it knows.
+    pub fn counts(&self) -> [usize; 3] {
+        let state = self.state();
+        ["calls", "associations", "ready"].map(|name| state[name].as_array().unwrap().len())
+    }
+
+    /// The requests it got, without the digits of ids.
+    pub fn requests(&self) -> Vec<String> {
+        let state = self.state();
+        let all = state["requests"].as_array().unwrap();
+        all.iter()
+            .map(|seen| seen["request"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
