@@ -82,6 +82,10 @@ pub struct App {
     resolver: Resolver,
     metrics: Arc<Metrics>,
     ingest: Option<Ingest>,
+    /// Most responses under way; 0 is any number.
+    most_responses: usize,
+    /// As many as there are responses under way, and this one.
+    under_way: Arc<()>,
 }
 
 /// An answer, and the file its stored pieces are read from.
@@ -111,7 +115,16 @@ impl App {
             resolver,
             metrics,
             ingest: None,
+            most_responses: 0,
+            under_way: Arc::default(),
         }
+    }
+
+    /// Has no more than so many responses under way; 0 is any number.
+    #[must_use]
+    pub fn with_most_responses(mut self, most: usize) -> Self {
+        self.most_responses = most;
+        self
     }
 
     /// Takes recordings in as well.
@@ -268,6 +281,11 @@ impl App {
         Some((ingest, route::Ingest::of(path)?))
     }
 
+    /// Whether one response too many is under way.
+    fn is_busy(&self) -> bool {
+        self.most_responses > 0 && Arc::strong_count(&self.under_way) - 1 > self.most_responses
+    }
+
     /// What becomes of a failure besides its answer.
     fn note(&self, rejection: &Rejection, entry: &mut Entry) {
         entry.reason = Some(rejection.reason());
@@ -292,7 +310,9 @@ impl Handler for App {
         let (head, mut content) = request.into_parts();
         let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
         let mut is_upload = false;
+        let under_way = Arc::clone(&self.under_way);
         let outgoing = match self.way_in(head.uri.path()) {
+            _ if self.is_busy() => Err(Rejection::Busy),
             Some((ingest, route)) => {
                 entry.route = route.name();
                 is_upload = route.is_upload();
@@ -325,7 +345,10 @@ impl Handler for App {
         let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
         let body = FileBody::new(std::mem::take(&mut answer.payload), handle)
             .on_lane(arrival.lane)
-            .on_end(move |ended| delivery.ended(ended));
+            .on_end(move |ended| {
+                delivery.ended(ended);
+                drop(under_way);
+            });
         assemble(answer, body)
     }
 }

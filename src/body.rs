@@ -12,6 +12,7 @@ use std::fs::File;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -85,6 +86,8 @@ pub struct FileBody {
     sent: u64,
     failed: bool,
     on_end: Option<OnEnd>,
+    /// How others know that it is still there.
+    presence: Option<Arc<()>>,
 }
 
 /// What the blocking pool does for a body.
@@ -134,6 +137,7 @@ impl FileBody {
             sent: 0,
             failed: false,
             on_end: None,
+            presence: None,
         }
     }
 
@@ -143,6 +147,13 @@ impl FileBody {
     pub fn on_lane(mut self, lane: Option<Lane>) -> Self {
         let settled = self.handle.as_ref().is_some_and(|handle| handle.settled);
         self.lane = lane.filter(|_| settled);
+        self
+    }
+
+    /// Holds `presence` until the body is dropped.
+    #[must_use]
+    pub(crate) fn holding(mut self, presence: Arc<()>) -> Self {
+        self.presence = Some(presence);
         self
     }
 

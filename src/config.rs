@@ -193,8 +193,43 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row(
         "limits.header_timeout",
+        "10s",
+        "longest time from accept, or from the first byte of a later request, to the end of its head",
+    ),
+    row(
+        "limits.idle_timeout",
+        "60s",
+        "longest time that a connection is kept between requests",
+    ),
+    row(
+        "limits.write_timeout",
         "30s",
-        "longest wait for a request's head, and for the next request",
+        "longest time that a reader may take less than limits.least_pace",
+    ),
+    row(
+        "limits.least_pace",
+        "256",
+        "slowest reader, in bytes a second, such as 256 or 1KiB",
+    ),
+    row(
+        "limits.connections",
+        "0",
+        "most connections at a time, more wait; 0 is what the open files allow",
+    ),
+    row(
+        "limits.connections_per_address",
+        "0",
+        "most connections of one address, or one /64 of IPv6; 0 is any number, as behind a proxy",
+    ),
+    row(
+        "limits.responses",
+        "0",
+        "most responses under way, more are told to come back; 0 is any number",
+    ),
+    row(
+        "limits.shutdown_delay",
+        "0s",
+        "how long is served on, not ready, after a stop was asked for: until balancers know",
     ),
     row(
         "limits.drain",
@@ -266,6 +301,10 @@ pub struct Config {
     pub hubspot: HubSpot,
     /// What a listener allows.
     pub server: server::Settings,
+    /// Most responses under way; 0 is any number.
+    pub responses: usize,
+    /// How long is served on after a stop was asked for.
+    pub shutdown_delay: Duration,
     /// What is logged.
     pub log_filter: String,
     /// In which shape.
@@ -349,8 +388,15 @@ impl Values {
             hubspot: self.hubspot()?,
             server: server::Settings {
                 header_timeout: self.get("limits.header_timeout", positive)?,
+                idle_timeout: self.get("limits.idle_timeout", positive)?,
+                write_timeout: self.get("limits.write_timeout", positive)?,
+                least_pace: self.get("limits.least_pace", size)?,
+                connections: self.get("limits.connections", parse)?,
+                connections_per_address: self.get("limits.connections_per_address", parse)?,
                 drain: self.get("limits.drain", duration)?,
             },
+            responses: self.get("limits.responses", parse)?,
+            shutdown_delay: self.get("limits.shutdown_delay", duration)?,
             log_filter: self.get("log.filter", filter)?,
             log_format: self.get("log.format", log_format)?,
         })

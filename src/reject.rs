@@ -60,6 +60,9 @@ pub enum Rejection {
     /// Nothing was taken in or erased.
     #[error("{0}")]
     Ingest(#[from] ingest::Refused),
+    /// As many responses are under way as may be.
+    #[error("too many responses are under way")]
+    Busy,
     /// No URL could be signed.
     #[error("cannot sign: {0}")]
     Mint(#[from] MintError),
@@ -111,7 +114,7 @@ impl Rejection {
             }
             Self::Store(error) | Self::Unknown(error) => self.store_status(error),
             Self::Ingest(refused) => self.ingest_status(refused),
-            Self::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -4,6 +4,7 @@
 //! connection begins and ends; what is answered on it is the [`Handler`]'s.
 
 mod connection;
+mod pulse;
 mod share;
 mod turns;
 mod wire;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::share::Share;
+use self::share::{Door, Kept};
 use self::turns::Turns;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
@@ -34,19 +36,38 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// What a listener allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Longest time from the first wait for a request's head to its last byte. An idle connection
-    /// waits for the next head, and so ends after as long.
+    /// Longest time from accept, or from the first byte of a later request, to the end of its head.
     pub header_timeout: Duration,
+    /// Longest time that a connection is kept between requests.
+    pub idle_timeout: Duration,
+    /// Longest time that a reader may take less than [`least_pace`](Self::least_pace).
+    pub write_timeout: Duration,
+    /// Slowest reader, in bytes a second.
+    pub least_pace: u64,
+    /// Most connections at a time, more wait to be accepted; 0 is any number.
+    pub connections: usize,
+    /// Most of them from one address, or one /64 of IPv6; 0 is any number.
+    pub connections_per_address: usize,
     /// Longest time that running responses get to finish after a stop was asked for.
     pub drain: Duration,
 }
 
+impl Settings {
+    /// Those of a server that knows nothing of its clients.
+    pub const DEFAULT: Self = Self {
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_mins(1),
+        write_timeout: Duration::from_secs(30),
+        least_pace: 256,
+        connections: 0,
+        connections_per_address: 0,
+        drain: Duration::from_secs(30),
+    };
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(30),
-            drain: Duration::from_secs(30),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -95,11 +116,12 @@ pub async fn run<H: Handler>(
     handler: Arc<H>,
     settings: Settings,
     shutdown: CancellationToken,
-    mut share: Share,
+    share: Share,
 ) -> io::Result<Drained> {
     tune(&listener)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    let (door, mut inbox) = share.open();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let turns = Arc::new(Turns::default());
@@ -110,8 +132,8 @@ pub async fn run<H: Handler>(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            handed = share.handed() => handed.map(Some),
-            accepted = listener.accept() => accepted.map(|(stream, peer)| share.keep(stream, peer)),
+            handed = inbox.handed() => handed.map(Some),
+            accepted = accept(&listener, &door, &settings) => accepted,
         };
         match accepted {
             Ok(None) => pause = MIN_PAUSE,
@@ -155,6 +177,19 @@ pub async fn run<H: Handler>(
     connections.wait().await;
     serving.abort();
     Ok(Drained { cut: left })
+}
+
+/// The next connection that is to be served here; `None` for one that is not.
+async fn accept(
+    listener: &TcpListener,
+    door: &Door,
+    settings: &Settings,
+) -> io::Result<Option<Kept>> {
+    while door.is_full(settings.connections) {
+        tokio::time::sleep(MIN_PAUSE).await;
+    }
+    let (stream, peer) = listener.accept().await?;
+    Ok(door.keep(stream, peer, settings.connections_per_address))
 }
 
 /// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them

@@ -71,9 +71,12 @@ impl Serve {
     }
 
     pub(super) fn run(values: &Values) -> Outcome {
-        let config = values.config()?;
+        let mut config = values.config()?;
         begin_log(&config);
-        raise_descriptor_limit();
+        let descriptors = raise_descriptor_limit();
+        if config.server.connections == 0 {
+            config.server.connections = most_connections(descriptors);
+        }
         let store = open_store(&config.storage)?;
         let ingest = open_ingest(&config, &store)?;
         let public = bind(config.listen, "listen")?;
@@ -92,7 +95,8 @@ impl Serve {
             config.policy,
             config.resolver.clone(),
             Arc::clone(&metrics),
-        );
+        )
+        .with_most_responses(config.responses);
         if let Some(ingest) = ingest {
             app = app.with_ingest(ingest);
         }
@@ -122,9 +126,9 @@ pub(super) fn begin_log(config: &Config) {
     }
 }
 
-/// Allows as many descriptors as this process may have: a listener costs one, and a response one
-/// more. Shells and service managers start with few.
-fn raise_descriptor_limit() {
+/// Allows as many descriptors as this process may have, and says how many: a listener costs one,
+/// and a response one more. Shells and service managers start with few.
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -135,6 +139,15 @@ fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, most) {
         tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Connections that so many descriptors bear: some are for recordings, records, logs, and those who
+/// look after the server.
+fn most_connections(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 8 * 5)
+        .unwrap_or(usize::MAX)
+        .max(1)
 }
 
 pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {
@@ -299,6 +312,7 @@ impl Running {
             tokio::spawn(serve_admin);
             self.wait_for_stop(&mut signals).await;
             self.admin.stop();
+            self.serve_on(&mut signals).await;
             shutdown.cancel();
             self.join(workers, &mut signals).await
         });
@@ -338,6 +352,15 @@ impl Running {
                 }
                 _ = tidying.tick() => self.app.tidy(now()),
             }
+        }
+    }
+
+    /// Lets those who send listeners here know before nobody is served any more; a second signal
+    /// ends the wait.
+    async fn serve_on(&self, signals: &mut Signals) {
+        tokio::select! {
+            () = tokio::time::sleep(self.config.shutdown_delay) => {}
+            () = signals.stop() => {}
         }
     }
 
@@ -399,7 +422,7 @@ impl Running {
             );
         }
         tracing::info!("stopped");
-        Ok(0)
+        Ok(if cut > 0 { Failure::TRY_AGAIN } else { 0 })
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,10 +14,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::pulse::{Finding, Pulse, Watch, tick};
 use super::turns::Turns;
-use super::wire::{Protocol, Seen, Wire, linger};
+use super::wire::{Protocol, Seen, Wire, linger, reset};
 use super::{Arrival, Handler, Settings, instant, now};
 use crate::body::{FileBody, Lane};
 
@@ -40,19 +43,42 @@ pub(super) async fn serve<H: Handler>(
     shutdown: CancellationToken,
 ) {
     let mut wire = Wire::new(stream, turns);
-    let protocol = tokio::select! {
-        () = shutdown.cancelled() => return,
-        sniffed = tokio::time::timeout(settings.header_timeout, wire.sniff()) => sniffed,
-    };
-    match protocol {
-        // On the heap, so that a connection that has asked for nothing yet takes no room for it.
-        Ok(Ok(Some(Protocol::Http1))) => {
-            Box::pin(http1(wire, peer, handler, settings, shutdown)).await;
+    let mut first = true;
+    loop {
+        let protocol = tokio::select! {
+            () = shutdown.cancelled() => return,
+            sniffed = timeout(settings.header_timeout, wire.sniff()) => sniffed,
+        };
+        let parked = match protocol {
+            // On the heap, so that a connection that asks for nothing takes no room for it.
+            Ok(Ok(Some(Protocol::Http1))) => {
+                Box::pin(http1(wire, peer, &handler, &settings, &shutdown)).await
+            }
+            Ok(Ok(Some(Protocol::Http2))) if first => {
+                Box::pin(http2(wire, peer, handler, settings, shutdown)).await;
+                return;
+            }
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "a connection failed before a request");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "a connection asked for nothing in time");
+                return;
+            }
+        };
+        let Some(still) = parked else { return };
+        wire = still;
+        first = false;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            // Idle, or gone.
+            readable = timeout(settings.idle_timeout, wire.readable()) => match readable {
+                Ok(Ok(())) => {}
+                _ => return,
+            },
         }
-        Ok(Ok(Some(Protocol::Http2))) => Box::pin(http2(wire, peer, handler, shutdown)).await,
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection failed before a request"),
-        Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
     }
 }
 
@@ -62,6 +88,7 @@ struct PerConnection<H> {
     peer: SocketAddr,
     lane: Option<Lane>,
     seen: Arc<Seen>,
+    pulse: Arc<Pulse>,
 }
 
 impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
@@ -79,23 +106,38 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
             fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
         };
         let handler = Arc::clone(&self.handler);
-        Box::pin(async move { Ok(handler.handle(request, arrival).await) })
+        let presence = self.pulse.presence();
+        Box::pin(async move {
+            let response = handler.handle(request, arrival).await;
+            Ok(response.map(|body| body.holding(presence)))
+        })
     }
 }
 
+/// How the work on a connection ended.
+enum End {
+    /// hyper says so.
+    Served(hyper::Result<()>),
+    /// Nobody reads.
+    Stuck,
+}
+
+/// Serves requests of HTTP/1.1. Gives the connection back where it has been idle for a while: what
+/// waits for a request needs none of what serves one.
 async fn http1<H: Handler>(
     mut wire: Wire,
     peer: SocketAddr,
-    handler: Arc<H>,
-    settings: Settings,
-    shutdown: CancellationToken,
-) {
-    let seen = wire.watch();
+    handler: &Arc<H>,
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> Option<Wire> {
+    let pulse = wire.pulse();
     let service = PerConnection {
-        handler,
+        handler: Arc::clone(handler),
         peer,
         lane: wire.lane(),
-        seen,
+        seen: wire.watch(),
+        pulse: Arc::clone(&pulse),
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -105,27 +147,57 @@ async fn http1<H: Handler>(
         .max_buf_size(MAX_HEAD)
         .writev(true)
         .serve_connection(TokioIo::new(wire), service);
+    let mut watch = Watch::from(instant(), false);
+    let tick = tick(settings);
+    let mut looking = pin!(sleep(tick));
     let mut stopping = pin!(shutdown.cancelled());
-    let mut stopped = false;
-    let result = poll_fn(|cx| {
+    let (mut stopped, mut parked) = (false, false);
+    let end = poll_fn(|cx| {
         if !stopped && stopping.as_mut().poll(cx).is_ready() {
             stopped = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.poll_without_shutdown(cx)
+        while looking.as_mut().poll(cx).is_ready() {
+            let at = instant();
+            looking.as_mut().reset((at + tick).into());
+            match watch.look(&pulse, at, settings) {
+                Finding::Lively => {}
+                Finding::Idle(time) if time < tick => {}
+                Finding::Idle(_) => {
+                    parked = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Finding::Stuck => return Poll::Ready(End::Stuck),
+            }
+        }
+        connection.poll_without_shutdown(cx).map(End::Served)
     })
     .await;
-    let wire = connection.into_parts().io.into_inner();
-    match result {
-        Ok(()) => wire.linger().await,
-        Err(error) if error.is_parse() => {
+    let parts = connection.into_parts();
+    let mut wire = parts.io.into_inner();
+    if parked && !stopped && matches!(end, End::Served(Ok(()))) && !wire.has_ended() {
+        wire.put_back(&parts.read_buf);
+        return Some(wire);
+    }
+    close(wire, end, peer).await;
+    None
+}
+
+async fn close(wire: Wire, end: End, peer: SocketAddr) {
+    match end {
+        End::Served(Ok(())) => wire.linger().await,
+        End::Served(Err(error)) if error.is_parse() => {
             // hyper has answered: 400, 414 or 431.
             tracing::info!(%peer, reason = %error, "a request that cannot be parsed");
             wire.linger().await;
         }
-        Err(error) => {
+        End::Served(Err(error)) => {
             tracing::debug!(%peer, reason = %error, "a connection was cut");
             wire.close();
+        }
+        End::Stuck => {
+            tracing::info!(%peer, reason = "stuck", "a connection was cut: nobody reads");
+            wire.reset();
         }
     }
 }
@@ -134,36 +206,67 @@ async fn http2<H: Handler>(
     wire: Wire,
     peer: SocketAddr,
     handler: Arc<H>,
+    settings: Settings,
     shutdown: CancellationToken,
 ) {
     // Clients acknowledge until the last byte: closing over that would reset the connection.
     let spare = wire.spare();
+    let pulse = wire.pulse();
     let service = PerConnection {
         handler,
         peer,
         lane: None,
         seen: Arc::default(),
+        pulse: Arc::clone(&pulse),
     };
-    let mut connection = Box::pin(
+    let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_FIELD_LIST)
             .initial_stream_window_size(WINDOW)
-            .serve_connection(TokioIo::new(wire), service),
+            .serve_connection(TokioIo::new(wire), service)
     );
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shutdown.cancelled() => {
+    let mut watch = Watch::from(instant(), true);
+    let tick = tick(&settings);
+    let mut looking = pin!(sleep(tick));
+    let mut stopping = pin!(shutdown.cancelled());
+    let mut stopped = false;
+    let end = poll_fn(|cx| {
+        if !stopped && stopping.as_mut().poll(cx).is_ready() {
+            stopped = true;
             connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
         }
+        while looking.as_mut().poll(cx).is_ready() {
+            let at = instant();
+            looking.as_mut().reset((at + tick).into());
+            match watch.look(&pulse, at, &settings) {
+                // One that was told to go, and stays.
+                Finding::Idle(time) if time >= settings.idle_timeout + tick * 2 => {
+                    return Poll::Ready(End::Stuck);
+                }
+                Finding::Idle(time) if time >= settings.idle_timeout => {
+                    connection.as_mut().graceful_shutdown();
+                }
+                Finding::Idle(_) | Finding::Lively => {}
+                Finding::Stuck => return Poll::Ready(End::Stuck),
+            }
+        }
+        connection.as_mut().poll(cx).map(End::Served)
+    })
+    .await;
+    let Ok(spare) = spare.and_then(TcpStream::from_std) else {
+        return;
     };
-    drop(connection);
-    if let Err(error) = result {
-        tracing::debug!(%peer, reason = %error, "a connection was cut");
-    }
-    if let Ok(stream) = spare.and_then(TcpStream::from_std) {
-        linger(stream).await;
+    match end {
+        End::Served(Ok(())) => linger(spare).await,
+        End::Served(Err(error)) => {
+            tracing::debug!(%peer, reason = %error, "a connection was cut");
+            linger(spare).await;
+        }
+        End::Stuck => {
+            tracing::info!(%peer, reason = "stuck", "a connection was cut: nobody reads");
+            reset(&spare);
+        }
     }
 }

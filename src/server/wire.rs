@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 
 use super::ZeroCopyStream;
+use super::pulse::Pulse;
 use super::turns::Turns;
 use crate::body::Lane;
 
@@ -52,6 +53,7 @@ pub(super) struct Wire {
     prefix: BytesMut,
     lines: Option<Lines>,
     ended: bool,
+    pulse: Arc<Pulse>,
 }
 
 impl Wire {
@@ -61,7 +63,41 @@ impl Wire {
             prefix: BytesMut::new(),
             lines: None,
             ended: false,
+            pulse: Arc::default(),
         }
+    }
+
+    /// What moves on this connection.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Waits for the first byte of another request, or for the end.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        if self.prefix.is_empty() {
+            self.stream.as_tcp().readable().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the client has closed its side.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes back what somebody has read ahead.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.prefix);
+        self.prefix.extend_from_slice(bytes);
+        self.prefix.extend_from_slice(&rest);
+    }
+
+    fn told(&self, written: &Poll<io::Result<usize>>) {
+        let bytes = match written {
+            Poll::Ready(Ok(bytes)) => *bytes,
+            _ => 0,
+        };
+        self.pulse.written(bytes, self.stream.is_full());
     }
 
     /// Reads until the protocol is clear; `None` when the client said nothing at all.
@@ -104,6 +140,12 @@ impl Wire {
         Ok(self.stream.as_tcp().as_fd().try_clone_to_owned()?.into())
     }
 
+    /// Ends the connection with a reset. What waits for a reader who does not read would stay with the
+    /// kernel for as long as it tries.
+    pub(super) fn reset(self) {
+        reset(&self.stream.into_inner());
+    }
+
     /// Closes both sides at once.
     pub(super) fn close(self) {
         if let Ok(stream) = self.stream.into_inner().into_std() {
@@ -111,6 +153,12 @@ impl Wire {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// Has a connection reset when it is closed.
+pub(super) fn reset(stream: &TcpStream) {
+    // One that is gone already needs none.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Closes the sending side, and reads on for a while.
@@ -152,9 +200,12 @@ impl AsyncRead for Wire {
         }
         let new = &buf.filled()[before..];
         self.ended |= new.is_empty();
+        let mut between = true;
         if let Some(lines) = &mut self.lines {
             lines.take(new);
+            between = lines.are_between();
         }
+        self.pulse.read(new.len(), between);
         Poll::Ready(Ok(()))
     }
 }
@@ -165,7 +216,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.told(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -173,7 +226,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.told(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -261,6 +316,11 @@ impl Lines {
                 _ => At::Chunk(left),
             };
         }
+    }
+
+    /// Whether a request may begin with the next byte, and none has begun.
+    fn are_between(&self) -> bool {
+        self.at == At::Request && self.length == 0
     }
 
     /// Takes the rest of a line, or all there is of it.

@@ -31,6 +31,8 @@ pub struct ZeroCopyStream {
     corked: bool,
     /// The response whose segment was sent last goes on.
     more: bool,
+    /// The last write found the socket full.
+    full: bool,
     turn: Option<Turn>,
 }
 
@@ -43,6 +45,7 @@ impl ZeroCopyStream {
             lane: Lane::default(),
             corked: false,
             more: false,
+            full: false,
             turn: None,
         }
     }
@@ -64,6 +67,11 @@ impl ZeroCopyStream {
     #[must_use]
     pub const fn as_tcp(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Whether the last write waits for the socket, and for nothing else.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
     }
 
     /// The stream itself.
@@ -145,12 +153,14 @@ impl ZeroCopyStream {
                 if !memory.is_empty() {
                     turn.begin();
                 }
+                self.full = false;
                 ready!(turn.poll_allowance(cx))
             }
             None => length,
         };
         loop {
             let ready = self.stream.poll_write_ready(cx);
+            self.full = ready.is_pending();
             if let (Poll::Pending, Some(turn)) = (&ready, &mut self.turn) {
                 turn.pass();
             }
@@ -199,7 +209,9 @@ impl AsyncWrite for ZeroCopyStream {
             return Poll::Ready(Err(mismatch()));
         }
         self.begin();
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.full = written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -214,7 +226,9 @@ impl AsyncWrite for ZeroCopyStream {
                 return Poll::Ready(Err(mismatch()));
             }
             self.begin();
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+            self.full = written.is_pending();
+            return written;
         };
         // A slice may be shorter than its segment, where whoever writes has a limit of its own.
         let length = slices[first].len();

@@ -10,6 +10,7 @@ mod forged;
 mod framing;
 mod http2;
 pub mod ingest;
+mod limits;
 mod preconditions;
 mod ranges;
 mod resolver;

@@ -249,6 +249,7 @@ fn environment(kind: Kind) -> Vec<(&'static str, &'static str)> {
         Kind::Tonearm | Kind::TonearmOther => vec![
             ("TONEARM_LOG_FILTER", "off"),
             ("TONEARM_LIMITS_HEADER_TIMEOUT", "10m"),
+            ("TONEARM_LIMITS_IDLE_TIMEOUT", "10m"),
         ],
         Kind::Caddy => vec![("GOMAXPROCS", "1")],
         _ => Vec::new(),

@@ -41,6 +41,13 @@ fn instant() -> Instant {
     Instant::now()
 }
 
+/// How long something takes.
+pub fn seconds_of(work: impl FnOnce()) -> f64 {
+    let begin = instant();
+    work();
+    begin.elapsed().as_secs_f64()
+}
+
 pub struct Server {
     pub addr: SocketAddr,
     pub metrics: Arc<Metrics>,
@@ -56,6 +63,8 @@ pub struct Setup {
     pub settings: Settings,
     /// The server's keys, where they are not [`keyring`].
     pub keyring: Option<Keyring>,
+    /// Most responses under way; 0 is any number.
+    pub most_responses: usize,
     /// What may be brought, by who shows [`TOKEN`].
     pub ingest: Option<ingest::Settings>,
 }
@@ -99,7 +108,8 @@ impl Server {
             Policy::default(),
             setup.resolver,
             Arc::clone(&metrics),
-        );
+        )
+        .with_most_responses(setup.most_responses);
         if let Some(settings) = setup.ingest {
             let tokens = Tokens::parse(TOKEN_LINE).unwrap();
             app = app.with_ingest(Ingest::new(store, tokens, settings));

@@ -1,6 +1,6 @@
 //! A client that sends what it is told, and reads strictly.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
@@ -255,6 +255,21 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
+    /// Reads away what has come, and tells whether the server has closed; waits for nothing.
+    pub fn is_gone(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut sink = [0; 4096];
+        let gone = loop {
+            match self.stream.read(&mut sink) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false).unwrap();
+        gone
+    }
+
     /// Whether the server has closed, with nothing left to read.
     pub fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && !self.more()
@@ -268,9 +283,9 @@ impl Client {
                 self.unread.extend_from_slice(&buffer[..count]);
                 true
             }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             // A debugger or a sandbox was here; socket time-outs exclude SA_RESTART (signal(7)).
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.more(),
             Err(error) => panic!("no answer: {error}; so far {:?}", self.unread_text()),
         }
     }

@@ -359,8 +359,6 @@ fn a_head_that_does_not_come_ends_the_connection() {
         header_timeout: Duration::from_millis(600),
         ..Settings::default()
     });
-    server.put("call.wav", 1000);
-    let target = server.sign("call.wav");
     let heads = [
         "",
         "P",
@@ -378,10 +376,6 @@ fn a_head_that_does_not_come_ends_the_connection() {
         let timed_out = rest.is_empty() || text.starts_with("HTTP/1.1 408 ");
         assert!(timed_out, "{said:?}: {text}");
     }
-    // An idle connection waits for a head too.
-    let mut client = server.connect();
-    assert_eq!(client.get(&target, &[]).status, 200);
-    assert!(client.is_closed());
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! The pulse of a connection: what moves on it, and what it means where nothing does.
+//!
+//! Whoever reads and writes tells the pulse; once a second somebody looks. Pure, but for the
+//! counters: when is an argument.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Settings;
+
+/// How often a connection is looked at: often enough that one between requests is put aside long
+/// before hyper takes its silence for a head that does not come.
+pub(super) fn tick(settings: &Settings) -> Duration {
+    Duration::from_secs(1).min(settings.header_timeout / 4)
+}
+
+/// What is known of a connection at any time.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    read: AtomicU64,
+    written: AtomicU64,
+    /// The socket takes nothing more for now.
+    stalled: AtomicBool,
+    /// All that has been read are whole messages.
+    between: AtomicBool,
+    /// As many as there are requests under way, and this one.
+    presence: Arc<()>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+            between: AtomicBool::new(true),
+            presence: Arc::default(),
+        }
+    }
+}
+
+impl Pulse {
+    /// So many bytes came; `between` when a head may begin behind them.
+    pub(super) fn read(&self, bytes: usize, between: bool) {
+        add(&self.read, bytes);
+        self.between.store(between, Ordering::Relaxed);
+    }
+
+    /// So many bytes went, or the socket took none.
+    pub(super) fn written(&self, bytes: usize, stalled: bool) {
+        add(&self.written, bytes);
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// To be held while a request is under way.
+    pub(super) fn presence(&self) -> Arc<()> {
+        Arc::clone(&self.presence)
+    }
+
+    fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.presence) > 1
+    }
+}
+
+/// One writer at a time, so that no read-modify-write is needed.
+fn add(count: &AtomicU64, bytes: usize) {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    count.store(
+        count.load(Ordering::Relaxed).wrapping_add(bytes),
+        Ordering::Relaxed,
+    );
+}
+
+/// What a look finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Something goes on.
+    Lively,
+    /// No request is under way, and nothing has moved for so long.
+    Idle(Duration),
+    /// Whoever reads takes less than the least for as long as is allowed.
+    Stuck,
+}
+
+/// Looks at one pulse, again and again.
+#[derive(Debug)]
+pub(super) struct Watch {
+    read: u64,
+    written: u64,
+    /// When something was last going on.
+    lively: Instant,
+    /// Since when the socket has been full whenever it was looked at, and what was written then.
+    full: Option<(Instant, u64)>,
+    /// HTTP/2: a response may wait for its stream as well as for the socket, and pings are no life.
+    multiplexed: bool,
+}
+
+impl Watch {
+    pub(super) fn from(at: Instant, multiplexed: bool) -> Self {
+        Self {
+            read: 0,
+            written: 0,
+            lively: at,
+            full: None,
+            multiplexed,
+        }
+    }
+
+    pub(super) fn look(&mut self, pulse: &Pulse, at: Instant, settings: &Settings) -> Finding {
+        let read = pulse.read.load(Ordering::Relaxed);
+        let written = pulse.written.load(Ordering::Relaxed);
+        let moved = (read, written) != (self.read, self.written);
+        (self.read, self.written) = (read, written);
+        let busy = pulse.is_busy();
+        let stalled = pulse.stalled.load(Ordering::Relaxed);
+        if stalled || (self.multiplexed && busy && !moved) {
+            if self.is_stuck(at, settings) {
+                return Finding::Stuck;
+            }
+        } else {
+            self.full = None;
+        }
+        let idle = if self.multiplexed {
+            !busy
+        } else {
+            !busy && !moved && !stalled && pulse.between.load(Ordering::Relaxed)
+        };
+        if !idle {
+            self.lively = at;
+            return Finding::Lively;
+        }
+        Finding::Idle(at.saturating_duration_since(self.lively))
+    }
+
+    /// Whether a full socket has taken less than the least since it was first found so.
+    fn is_stuck(&mut self, at: Instant, settings: &Settings) -> bool {
+        let (since, written) = *self.full.get_or_insert((at, self.written));
+        let time = at.saturating_duration_since(since);
+        if time < settings.write_timeout {
+            return false;
+        }
+        let least = settings.least_pace.saturating_mul(time.as_secs()).max(1);
+        self.full = Some((at, self.written));
+        self.written.wrapping_sub(written) < least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        write_timeout: Duration::from_secs(30),
+        least_pace: 100,
+        ..Settings::DEFAULT
+    };
+
+    /// What is found at each of so many seconds, after what `step` did before.
+    fn findings(
+        multiplexed: bool,
+        seconds: u64,
+        mut step: impl FnMut(u64, &Pulse),
+    ) -> Vec<Finding> {
+        #[expect(clippy::disallowed_methods, reason = "a beginning to count from")]
+        let begin = Instant::now();
+        let pulse = Pulse::default();
+        let mut watch = Watch::from(begin, multiplexed);
+        let mut look = |second| {
+            step(second, &pulse);
+            watch.look(&pulse, begin + Duration::from_secs(second), &SETTINGS)
+        };
+        (1..=seconds).map(&mut look).collect()
+    }
+
+    #[test]
+    fn a_connection_is_idle_between_requests() {
+        let mut request = None;
+        let found = findings(false, 6, |second, pulse| match second {
+            1 => pulse.read(10, false),
+            2 => {
+                pulse.read(10, true);
+                request = Some(pulse.presence());
+            }
+            4 => request = None,
+            _ => {}
+        });
+        let idle = |seconds| Finding::Idle(Duration::from_secs(seconds));
+        let lively = Finding::Lively;
+        assert_eq!(found, [lively, lively, lively, idle(1), idle(2), idle(3)]);
+        drop(request);
+    }
+
+    #[test]
+    fn half_a_head_is_not_idle() {
+        let found = findings(false, 9, |second, pulse| {
+            if second == 1 {
+                pulse.read(1, false);
+            }
+        });
+        assert_eq!(found, [Finding::Lively; 9]);
+    }
+
+    #[test]
+    fn a_reader_below_the_least_is_stuck() {
+        for (each, stuck) in [(0, true), (99, true), (100, false), (5000, false)] {
+            let mut request = None;
+            let found = findings(false, 100, |second, pulse| {
+                request.get_or_insert_with(|| pulse.presence());
+                pulse.written(if second == 1 { 0 } else { each }, true);
+            });
+            let first = found.iter().position(|found| *found == Finding::Stuck);
+            assert_eq!(first, stuck.then_some(30), "{each}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_takes_everything_is_never_stuck() {
+        let found = findings(false, 100, |second, pulse| {
+            pulse.written(0, second % 20 == 0);
+        });
+        assert!(!found.contains(&Finding::Stuck));
+    }
+
+    #[test]
+    fn a_stream_whose_window_is_shut_is_stuck() {
+        let mut request = None;
+        let found = findings(true, 40, |_, pulse| {
+            request.get_or_insert_with(|| pulse.presence());
+        });
+        assert_eq!(
+            found.iter().position(|found| *found == Finding::Stuck),
+            Some(30)
+        );
+    }
+
+    #[test]
+    fn pings_keep_no_connection() {
+        let found = findings(true, 3, |_, pulse| pulse.read(17, true));
+        assert_eq!(found[2], Finding::Idle(Duration::from_secs(3)));
+    }
+}
