@@ -23,7 +23,7 @@ fn server(settings: Settings) -> Server {
 fn what_waits_for_a_request_goes_on_with_it() {
     let server = server(Settings {
         header_timeout: Duration::from_millis(1500),
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_mins(1),
         ..Settings::default()
     });
     let target = server.sign("call.wav");
