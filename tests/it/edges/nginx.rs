@@ -1,10 +1,11 @@
 //! deploy/nginx, with Debian's nginx.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::check;
-use super::setup::{Edge, Origin, PULLS, deployed, free_port};
-use crate::harness::skips;
+use super::setup::{Edge, Origin, PULLS, SIGNS, deployed, free_port};
+use crate::harness::{has_peer, skips};
 
 /// Whether nginx is there, or a skip aloud. It has no `--version`.
 fn has_nginx() -> bool {
@@ -19,6 +20,13 @@ fn start(main: &str, file: &str, origin: &Origin, more: &[(&str, &str)]) -> Edge
     let port = free_port();
     let pull = deployed("nginx/tonearm-pull.conf", &[("SECRET", PULLS)]);
     std::fs::write(dir.path().join("tonearm-pull.conf"), pull).unwrap();
+    let keys = deployed(
+        "nginx-njs/tonearm-keys.json",
+        &[("KID", "k1"), ("SECRET", SIGNS)],
+    );
+    std::fs::write(dir.path().join("tonearm-keys.json"), keys).unwrap();
+    let script = deployed("nginx-njs/tonearm.js", &[("/etc/nginx/", &at(""))]);
+    std::fs::write(dir.path().join("tonearm.js"), script).unwrap();
     std::fs::create_dir(dir.path().join("cache")).unwrap();
     let (origin, listen) = (
         origin.program.public.to_string(),
@@ -63,4 +71,39 @@ fn nginx_asks_for_verdicts_and_keeps_slices() {
     // What its cache keeps until a second, it keeps for that second too.
     edge.late = 1;
     check(&edge, origin);
+}
+
+/// The module of Debian's package, where it is.
+const NJS: &str = "/usr/lib/nginx/modules/ngx_http_js_module.so";
+
+#[test]
+fn nginx_with_njs_checks_urls_itself() {
+    let found = Path::new(NJS).exists() || skips("njs", "apt-get install libnginx-mod-http-js");
+    if !(found && has_nginx()) {
+        return;
+    }
+    let origin = Origin::start();
+    let main = format!("load_module {NJS};");
+    let edge = start(&main, "nginx-njs/tonearm.conf", &origin, &[]);
+    check(&edge, origin);
+}
+
+/// The decision that njs runs, by Node, whose clock is an argument.
+#[test]
+fn njs_decides_as_the_vectors_say() {
+    if !has_peer("node", "apt-get install nodejs") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = deployed("nginx-njs/tonearm.js", &[]);
+    std::fs::write(dir.path().join("tonearm.mjs"), script).unwrap();
+    std::fs::write(dir.path().join("vectors.mjs"), include_str!("vectors.mjs")).unwrap();
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/native-url.json");
+    let mut command = Command::new("node");
+    command.arg(dir.path().join("vectors.mjs")).arg(vectors);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let wrong = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}{wrong}");
+    assert_eq!(said.trim_end(), "39 as expected, 1 by generation");
 }

@@ -16,7 +16,7 @@ pub const RECORDING: &str = "/media/app-101/test-account-01/call.wav";
 pub const SLICE: usize = 1 << 20;
 
 /// The secrets are written as in a keyring: 32 bytes in base64url.
-const SIGNS: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+pub const SIGNS: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 pub const PULLS: &str = "ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7fH1-f4CBgoM";
 
 /// The recording: five slices and a bit.
@@ -72,6 +72,10 @@ impl Origin {
             self.program.metric(&name)
         };
         of(200) + of(206)
+    }
+
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.place.put(name, bytes);
     }
 
     /// Removes a recording's file.

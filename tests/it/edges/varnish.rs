@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::check;
 use super::setup::{Edge, Origin, PULLS, deployed, free_port};
-use crate::harness::skips;
+use crate::harness::{pattern, skips};
 
 fn start(origin: &Origin) -> Edge {
     let dir = tempfile::tempdir().unwrap();
@@ -38,5 +38,24 @@ fn varnish_asks_for_verdicts_and_keeps_recordings() {
     }
     let origin = Origin::start();
     let edge = start(&origin);
+    a_far_seek_fetches_no_more_than_it_asks(&edge, &origin);
     check(&edge, origin);
+}
+
+/// Varnish itself would fetch the whole recording, and have the seek wait for its place in it.
+fn a_far_seek_fetches_no_more_than_it_asks(edge: &Edge, origin: &Origin) {
+    let bytes = pattern(24 << 20);
+    origin.put("long.wav", &bytes);
+    let at = 23_000_000;
+    let range = format!("Range: bytes={at}-{}", at + 99);
+    let part = edge.get(&origin.url("long", &[]), &[&range]);
+    assert_eq!(part.status, 206, "{part:?}");
+    assert!(part.body == bytes[at..at + 100], "other bytes");
+    assert!(origin.program.metric("tonearm_sent_bytes_total") < 1 << 20);
+    // Once somebody has listened from the start, it is there for all.
+    let url = origin.url("long", &[]);
+    assert_eq!(edge.get(&url, &["Range: bytes=0-"]).body.len(), bytes.len());
+    let before = origin.media_answers();
+    assert!(edge.get(&url, &[&range]).body == part.body);
+    assert_eq!(origin.media_answers(), before);
 }
