@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use tonearm::edge::cdn::{Format, Signer};
+use tonearm::recording::UnixTime;
+use tonearm::sign::Claims;
+
 use super::check;
 use super::setup::{Edge, Origin, PULLS, SIGNS, deployed, free_port};
 use crate::harness::{has_peer, skips};
@@ -86,6 +90,44 @@ fn nginx_with_njs_checks_urls_itself() {
     let main = format!("load_module {NJS};");
     let edge = start(&main, "nginx-njs/tonearm.conf", &origin, &[]);
     check(&edge, origin);
+}
+
+/// `url.format = "nginx-secure-link"`, by the module that checks it.
+#[test]
+fn nginx_s_secure_link_module_takes_our_urls() {
+    const SECRET: &str = "a-secret-of-some-length-0123456789";
+    if !has_nginx() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let conf = format!(
+        r#"user root; daemon off; pid {0}/nginx.pid; error_log stderr; events {{}}
+http {{ access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy;
+fastcgi_temp_path {0}/fastcgi; uwsgi_temp_path {0}/uwsgi; scgi_temp_path {0}/scgi;
+server {{ listen 127.0.0.1:{port}; location /media/ {{
+secure_link $arg_md5,$arg_expires; secure_link_md5 "$secure_link_expires$uri {SECRET}";
+if ($secure_link = "") {{ return 403; }} if ($secure_link = "0") {{ return 410; }} return 204;
+}} }} }}"#,
+        dir.path().display()
+    );
+    let at = dir.path().join("nginx.conf");
+    std::fs::write(&at, conf).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir.path()).arg("-c").arg(at);
+    let edge = Edge::start(command, port, dir);
+    let base = "https://cdn.example";
+    let signer = Signer::new(Format::NginxSecureLink, base, "", SECRET, 3600).unwrap();
+    let now = tonearm::server::now();
+    let path = "/media/app-101/test-account-01/call.wav";
+    let url = |exp, now| signer.url(path, &Claims::until(exp), now).unwrap();
+    let good = url(now.plus(600), now);
+    let good = good.strip_prefix(base).unwrap();
+    assert_eq!(edge.get(good, &[]).status, 204);
+    assert_eq!(edge.get(&good.replace("call", "other"), &[]).status, 403);
+    let past = UnixTime(now.0 - 1);
+    let ended = url(past, UnixTime(now.0 - 600));
+    assert_eq!(edge.get(ended.strip_prefix(base).unwrap(), &[]).status, 410);
 }
 
 /// The decision that njs runs, by Node, whose clock is an argument.
