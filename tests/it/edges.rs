@@ -9,6 +9,7 @@ mod varnish;
 use std::time::{Duration, SystemTime};
 
 use self::setup::{Edge, Origin, RECORDING, SLICE, bytes};
+use crate::harness::pattern;
 
 /// What every edge has to do.
 fn check(edge: &Edge, mut origin: Origin) {
@@ -17,6 +18,7 @@ fn check(edge: &Edge, mut origin: Origin) {
     fields_are_the_viewers(edge, &origin);
     refused_is_what_the_origin_refuses(edge, &origin);
     a_url_ends_in_time(edge, &origin);
+    what_has_begun_goes_on(edge, &origin);
     cached_seeks_outlive_the_origin(edge, &mut origin);
 }
 
@@ -208,11 +210,33 @@ fn a_url_ends_in_time(edge: &Edge, origin: &Origin) {
     let url = origin.url("call", &["--ttl", "2s"]);
     let exp = Origin::expiry(&url);
     assert_eq!(edge.get(&url, &["Range: bytes=0-9"]).status, 206);
-    let ended = SystemTime::UNIX_EPOCH + Duration::from_secs(exp + edge.late);
-    let wait = ended.duration_since(SystemTime::now()).unwrap_or_default();
-    std::thread::sleep(wait + Duration::from_millis(50));
+    wait_until(exp + edge.late);
     let no = edge.get(&url, &["Range: bytes=0-9"]);
     assert_eq!(no.status, 403, "past its end: {no:?}");
+}
+
+/// A response outlives its URL, what is fetched for it after that included.
+fn what_has_begun_goes_on(edge: &Edge, origin: &Origin) {
+    let whole = pattern(32 * SLICE);
+    origin.put("slow.wav", &whole);
+    let url = origin.url("slow", &["--ttl", "2s"]);
+    let mut client = edge.connect();
+    client.set_receive_buffer(64 * 1024);
+    client.ask("GET", &url, &["Connection: close"]);
+    assert_eq!(client.head().status, 200);
+    let mut body = client.exactly(SLICE);
+    wait_until(Origin::expiry(&url) + edge.late);
+    assert_eq!(edge.get(&url, &["Range: bytes=0-9"]).status, 403);
+    body.extend(client.rest());
+    assert_eq!(body.len(), whole.len());
+    assert!(body == whole, "other bytes");
+}
+
+/// Waits until this Unix time, and a little.
+fn wait_until(time: u64) {
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(time);
+    let wait = end.duration_since(SystemTime::now()).unwrap_or_default();
+    std::thread::sleep(wait + Duration::from_millis(50));
 }
 
 fn cached_seeks_outlive_the_origin(edge: &Edge, origin: &mut Origin) {

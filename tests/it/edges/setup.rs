@@ -143,6 +143,10 @@ impl Edge {
         std::fs::read_to_string(self.dir.path().join("edge.log")).unwrap()
     }
 
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
     pub fn get(&self, target: &str, fields: &[&str]) -> Response {
         self.ask("GET", target, fields)
     }
@@ -150,7 +154,7 @@ impl Edge {
     /// One request on a connection of its own. An edge's own answers are not held to the server's
     /// rules.
     pub fn ask(&self, method: &str, target: &str, fields: &[&str]) -> Response {
-        let mut client = Client::connect(self.addr);
+        let mut client = self.connect();
         let mut all = vec!["Connection: close"];
         all.extend(fields);
         client.ask(method, target, &all);
