@@ -221,18 +221,7 @@ impl App {
         now: UnixTime,
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
-        let fields = |name: &str| {
-            let values = request.fields.get_all(name).iter();
-            values.map(http::HeaderValue::as_bytes)
-        };
-        let (grant, keeper) = match pull(request.path, fields, &self.keyring.load(), now) {
-            Some(grant) => (grant, Keeper::Edge),
-            None => {
-                let grant = self.authorize(request, now)?;
-                let left = now.until(grant.claims().exp);
-                (grant, Keeper::Viewer(left))
-            }
-        };
+        let (grant, keeper) = self.authorize(request, now)?;
         let stored = self
             .store
             .locate(&grant, now)
@@ -250,13 +239,29 @@ impl App {
         Ok((answer, Some(stored.open())))
     }
 
-    fn authorize(&self, request: &Effective<'_>, now: UnixTime) -> Result<Grant, Refusal> {
+    /// Who may read, and so who may keep what is read: an edge that shows its secret, else a viewer
+    /// whose URL holds.
+    fn authorize(
+        &self,
+        request: &Effective<'_>,
+        now: UnixTime,
+    ) -> Result<(Grant, Keeper), Refusal> {
+        let ring = self.keyring.load();
+        let field = |name: &str| {
+            let values = request.fields.get_all(name).iter();
+            values.map(http::HeaderValue::as_bytes)
+        };
+        if let Some(grant) = pull(request.path, field, &ring, now) {
+            return Ok((grant, Keeper::Edge));
+        }
         let signed = SignedRequest {
             method: request.method.as_str(),
             host: request.host,
             target: request.target,
         };
-        verify(signed, &self.keyring.load(), &self.policy, now)
+        let grant = verify(signed, &ring, &self.policy, now)?;
+        let left = now.until(grant.claims().exp);
+        Ok((grant, Keeper::Viewer(left)))
     }
 
     /// The answer to HubSpot's question: a URL that opens this recording for a while.

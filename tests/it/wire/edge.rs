@@ -209,6 +209,22 @@ fn an_edge_that_does_not_ask_properly_gets_a_403() {
 }
 
 #[test]
+fn a_verdict_is_given_where_no_more_responses_are() {
+    let server = Server::with(Setup {
+        most_responses: 1,
+        ..Setup::default()
+    });
+    server.put("call.wav", 8 << 20);
+    let uri = sign(&server, |claims| claims);
+    let mut busy = server.connect();
+    busy.set_receive_buffer(8 * 1024);
+    busy.ask("GET", &uri, &[]);
+    busy.head();
+    assert_eq!(server.get(&uri, &[]).status, 503);
+    assert_eq!(ask(&server, &uri).status, 204);
+}
+
+#[test]
 fn a_url_bound_to_a_host_is_judged_by_the_host_of_the_question() {
     let server = start();
     let uri = sign(&server, |claims| Claims {
