@@ -3,7 +3,7 @@
 //! An edge is a cache between viewers and this server: one's own (nginx, Varnish), which asks
 //! `/edge/verify` before it opens its cache, or a bought CDN, which checks a token of its own
 //! format. Decides what either is told, from the same claims as the native URL. Never serves a
-//! byte, and never judges a native token itself: that is [`verify`](crate::sign::verify)'s.
+//! byte, and never judges a native token itself: that is [`verify`]'s.
 
 #[cfg(feature = "cdn")]
 pub mod cdn;

@@ -49,7 +49,7 @@ impl App {
         let grant = judge(asked, &self.keyring.load(), &self.policy, now)?;
         let path = MediaPath::parse(grant.path()).ok_or(Rejection::NoRoute)?;
         match self.store.locate(&grant, now).await {
-            // What is not there cannot be kept by the edge either: the origin is to say so.
+            // Of what is not there the origin says so itself, by a 404.
             Ok(_) | Err(StoreError::NotFound(_)) => {}
             Err(error) => return Err(Rejection::Store(error)),
         }
