@@ -15,7 +15,7 @@ use alloc_tracker::{Allocator, Session};
 use criterion::Criterion;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tonearm::recording::{EntityTag, MediaType, RecordingId, Representation, UnixTime};
-use tonearm::respond::{Described, Terms, respond};
+use tonearm::respond::{Described, Keeper, Terms, respond};
 use tonearm::route::{Route, Template};
 use tonearm::select::{Selection, select};
 use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, SignedRequest, Window, mint, verify};
@@ -114,7 +114,7 @@ fn select_and_respond(steps: &mut Steps) {
     let described = Described::from(representation.clone());
     let terms = Terms {
         disposition: None,
-        left: 900,
+        keeper: Keeper::Viewer(900),
         now: NOW,
     };
     steps.add("respond (206)", || {

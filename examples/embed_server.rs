@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tonearm::body::{FileBody, Lane};
 use tonearm::recording::{EntityTag, MediaType, Representation};
-use tonearm::respond::{Described, Terms, respond};
+use tonearm::respond::{Described, Keeper, Terms, respond};
 use tonearm::select::select;
 use tonearm::server::{ZeroCopyStream, now};
 
@@ -44,7 +44,7 @@ fn answer(
     );
     let terms = Terms {
         disposition: None,
-        left: 600,
+        keeper: Keeper::Viewer(600),
         now: now(),
     };
     let mut answer = respond(&selection, &described, terms);

@@ -8,6 +8,7 @@
 
 mod access;
 mod base_url;
+mod edge;
 #[cfg(feature = "hubspot")]
 mod guard;
 mod request;
@@ -27,16 +28,20 @@ pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
 use crate::body::FileBody;
+use crate::edge::VERIFY_PATH;
+#[cfg(feature = "cdn")]
+use crate::edge::cdn::Signer;
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
 use crate::reject::{ALLOW, Rejection};
-use crate::respond::{Answer, Terms, json, options, preflight, respond};
+use crate::respond::{Answer, Keeper, Terms, json, options, preflight, respond};
 use crate::route::{self, Route, Template};
 use crate::select::select;
 use crate::server::{Arrival, Handler};
 use crate::sign::{
-    Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, verify,
+    Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, pull,
+    verify,
 };
 use crate::store::{Handle, Store, StoreError};
 
@@ -86,6 +91,8 @@ pub struct App {
     most_responses: usize,
     /// As many as there are responses under way, and this one.
     under_way: Arc<()>,
+    #[cfg(feature = "cdn")]
+    cdn: Option<Signer>,
 }
 
 /// An answer, and the file its stored pieces are read from.
@@ -117,7 +124,17 @@ impl App {
             ingest: None,
             most_responses: 0,
             under_way: Arc::default(),
+            #[cfg(feature = "cdn")]
+            cdn: None,
         }
+    }
+
+    /// Has the resolver give URLs of a CDN, which checks them itself.
+    #[cfg(feature = "cdn")]
+    #[must_use]
+    pub fn with_cdn(mut self, signer: Signer) -> Self {
+        self.cdn = Some(signer);
+        self
     }
 
     /// Has no more than so many responses under way; 0 is any number.
@@ -204,7 +221,7 @@ impl App {
         now: UnixTime,
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
-        let grant = self.authorize(request, now)?;
+        let (grant, keeper) = self.authorize(request, now)?;
         let stored = self
             .store
             .locate(&grant, now)
@@ -215,20 +232,36 @@ impl App {
         entry.selected(&selection);
         let terms = Terms {
             disposition: grant.claims().disposition.as_ref(),
-            left: now.until(grant.claims().exp),
+            keeper,
             now,
         };
         let answer = respond(&selection, stored.described(), terms);
         Ok((answer, Some(stored.open())))
     }
 
-    fn authorize(&self, request: &Effective<'_>, now: UnixTime) -> Result<Grant, Refusal> {
+    /// Who may read, and so who may keep what is read: an edge that shows its secret, else a viewer
+    /// whose URL holds.
+    fn authorize(
+        &self,
+        request: &Effective<'_>,
+        now: UnixTime,
+    ) -> Result<(Grant, Keeper), Refusal> {
+        let ring = self.keyring.load();
+        let field = |name: &str| {
+            let values = request.fields.get_all(name).iter();
+            values.map(http::HeaderValue::as_bytes)
+        };
+        if let Some(grant) = pull(request.path, field, &ring, now) {
+            return Ok((grant, Keeper::Edge));
+        }
         let signed = SignedRequest {
             method: request.method.as_str(),
             host: request.host,
             target: request.target,
         };
-        verify(signed, &self.keyring.load(), &self.policy, now)
+        let grant = verify(signed, &ring, &self.policy, now)?;
+        let left = now.until(grant.claims().exp);
+        Ok((grant, Keeper::Viewer(left)))
     }
 
     /// The answer to HubSpot's question: a URL that opens this recording for a while.
@@ -252,10 +285,33 @@ impl App {
             generation: (found.generation > 0).then_some(found.generation),
             ..Claims::until(self.policy.expiry(now, self.policy.ttl(found.duration)))
         };
-        let path = found.path.url_path();
-        let minted = mint(&path, &claims, "*", &self.keyring.load(), &self.policy, now)?;
-        let exp = minted.exp.0;
-        tracing::info!(target: "tonearm::mint", recording = %id, exp, caller = %arrival.peer.ip(), signature);
+        let url = self.url(&found.path.url_path(), &claims, request, now)?;
+        let exp = claims.exp;
+        tracing::info!(target: "tonearm::mint", recording = %id, exp = exp.0, caller = %arrival.peer.ip(), signature);
+        let resolved = Resolved {
+            authenticated_url: url,
+            expires_at: exp.rfc3339(),
+        };
+        // Two strings always serialise.
+        Ok((
+            json(serde_json::to_vec(&resolved).unwrap_or_default()),
+            None,
+        ))
+    }
+
+    /// A URL that opens `path` as `claims` say: of the CDN, where one checks URLs itself.
+    fn url(
+        &self,
+        path: &str,
+        claims: &Claims,
+        request: &Effective<'_>,
+        now: UnixTime,
+    ) -> Result<String, Rejection> {
+        #[cfg(feature = "cdn")]
+        if let Some(cdn) = &self.cdn {
+            return Ok(cdn.url(path, claims, now)?);
+        }
+        let minted = mint(path, claims, "*", &self.keyring.load(), &self.policy, now)?;
         let base = match &self.resolver.public_base_url {
             Some(base) => base.to_string(),
             // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
@@ -264,15 +320,7 @@ impl App {
             }
             None => format!("http://{}", request.host),
         };
-        let resolved = Resolved {
-            authenticated_url: format!("{base}{}", minted.target),
-            expires_at: minted.exp.rfc3339(),
-        };
-        // Two strings always serialise.
-        Ok((
-            json(serde_json::to_vec(&resolved).unwrap_or_default()),
-            None,
-        ))
+        Ok(format!("{base}{}", minted.target))
     }
 
     /// The way in and the route it has for this path, if any.
@@ -312,6 +360,10 @@ impl Handler for App {
         let mut is_upload = false;
         let under_way = Arc::clone(&self.under_way);
         let outgoing = match self.way_in(head.uri.path()) {
+            // Never too busy: it is small, and an edge knows two answers.
+            _ if head.uri.path() == VERIFY_PATH => {
+                Ok((self.verdict(&head, &arrival, &mut entry).await, None))
+            }
             _ if self.is_busy() => Err(Rejection::Busy),
             Some((ingest, route)) => {
                 entry.route = route.name();

@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use self::keyring::FileError;
 pub use self::source::{ConfigError, Source, Value};
 use crate::app::{BaseUrl, Guard, Mode, Resolver, Signatures};
+use crate::edge::cdn::{Format, Signer};
 use crate::hubspot::path::ApiVersion;
 use crate::ingest;
 use crate::recording::Id;
@@ -100,6 +102,26 @@ pub const SETTINGS: &[Setting] = &[
         "url.bucket",
         "5m",
         "expiries are rounded up to multiples of this, so that caches can hit; at least 1s",
+    ),
+    row(
+        "url.format",
+        "native",
+        "whose URLs the resolver gives: native, or a CDN's, of which docs/cdn.md has the list",
+    ),
+    row(
+        "url.cdn_base_url",
+        "",
+        "where the CDN is, such as https://d111111abcdef8.cloudfront.net; for every format but native",
+    ),
+    row(
+        "url.key_file",
+        "",
+        "file with the CDN's key as its console shows it, mode 0600; for every format but native",
+    ),
+    row(
+        "url.key_id",
+        "",
+        "name of that key, where the format has one: CloudFront's Key-Pair-Id, Google's KeyName, Azure's account",
     ),
     row(
         "resolver.path",
@@ -276,6 +298,37 @@ pub struct HubSpot {
     pub index_wait: Duration,
 }
 
+/// A CDN that checks URLs of its own format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cdn {
+    /// Which format.
+    pub format: Format,
+    /// Where it is.
+    pub base: BaseUrl,
+    /// The file with its key.
+    pub key_file: PathBuf,
+    /// The key's name.
+    pub key_id: String,
+}
+
+impl Cdn {
+    /// Reads the key. No URL lives longer than `policy` lets any.
+    ///
+    /// # Errors
+    /// [`FileError`] where the file or the key will not do.
+    pub fn signer(&self, policy: &Policy) -> Result<Signer, FileError> {
+        let key = keyring::read(&self.key_file)?;
+        let lifetime = policy.max_ttl + policy.bucket;
+        let base = self.base.to_string();
+        Signer::new(self.format, &base, &self.key_id, &key, lifetime).map_err(|source| {
+            FileError::Cdn {
+                path: self.key_file.clone(),
+                source,
+            }
+        })
+    }
+}
+
 /// What the program needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -291,6 +344,8 @@ pub struct Config {
     pub workers: usize,
     /// How long URLs live.
     pub policy: Policy,
+    /// Whose URLs the resolver gives, where not our own.
+    pub cdn: Option<Cdn>,
     /// What HubSpot calls.
     pub resolver: Resolver,
     /// The file of tokens that may bring recordings.
@@ -372,6 +427,7 @@ impl Values {
             keyring: self.get("keyring", path)?,
             workers: self.get("workers", workers)?,
             policy,
+            cdn: self.cdn()?,
             resolver: Resolver {
                 template: self.template()?,
                 guard: Arc::new(self.guard()?),
@@ -468,6 +524,21 @@ impl Values {
         })
     }
 
+    fn cdn(&self) -> Result<Option<Cdn>, ConfigError> {
+        let Some(format) = self.get("url.format", format)? else {
+            return Ok(None);
+        };
+        Ok(Some(Cdn {
+            format,
+            base: self.get("url.cdn_base_url", parse)?,
+            key_file: self.get("url.key_file", path)?,
+            key_id: self.get("url.key_id", |text| match format.key_id() {
+                Some(needed) if text.is_empty() => Err(format!("{format} needs {needed}")),
+                _ => Ok(text.to_owned()),
+            })?,
+        }))
+    }
+
     fn get<T>(
         &self,
         key: &'static str,
@@ -481,6 +552,14 @@ impl Values {
 
 fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn format(text: &str) -> Result<Option<Format>, String> {
+    if text == "native" {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
 }
 
 fn optional<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Option<T>, String> {

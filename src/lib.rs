@@ -14,6 +14,7 @@
 //! | [`select`](mod@select) | which bytes answer this request |
 //! | [`respond`](mod@respond) | status and fields |
 //! | [`route`] | where a target leads |
+//! | [`edge`] | what an edge that asks is told, and the tokens of those that check by themselves |
 //! | [`audio`] | what a recording's header tells, and what HubSpot makes of it |
 //! | `sound` | what is on the channels, and how a recording is mended (feature `sound`) |
 //! | [`hubspot`] | HubSpot's words, its signature, and the calls to it |
@@ -63,6 +64,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "hubspot")]
 pub mod doctor;
+pub mod edge;
 pub mod hubspot;
 pub mod ingest;
 pub mod metrics;

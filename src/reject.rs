@@ -8,6 +8,8 @@ use std::error::Error;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+#[cfg(feature = "cdn")]
+use crate::edge::cdn::UrlError;
 use crate::hubspot::signature::Unsigned;
 use crate::ingest::{self, Unfit};
 use crate::respond::{Answer, Problem};
@@ -66,6 +68,10 @@ pub enum Rejection {
     /// No URL could be signed.
     #[error("cannot sign: {0}")]
     Mint(#[from] MintError),
+    /// No URL of the CDN could be signed.
+    #[cfg(feature = "cdn")]
+    #[error("cannot sign for the CDN: {0}")]
+    Cdn(#[from] UrlError),
 }
 
 impl Rejection {
@@ -98,6 +104,13 @@ impl Rejection {
         self.status().is_server_error()
     }
 
+    /// Whether it is the message that will not do: what follows it on the connection cannot be
+    /// trusted to be a request.
+    #[must_use]
+    pub const fn is_of_the_message(&self) -> bool {
+        matches!(self, Self::Framing(_) | Self::Host(_) | Self::Target(_))
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Framing(_) | Self::Host(_) | Self::Target(_) | Self::Question(_) => {
@@ -114,6 +127,10 @@ impl Rejection {
             }
             Self::Store(error) | Self::Unknown(error) => self.store_status(error),
             Self::Ingest(refused) => self.ingest_status(refused),
+            #[cfg(feature = "cdn")]
+            Self::Cdn(UrlError::Path(_)) => StatusCode::NOT_FOUND,
+            #[cfg(feature = "cdn")]
+            Self::Cdn(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Busy | Self::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -197,11 +214,10 @@ impl Rejection {
                 .fields
                 .insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
-        match self {
-            // What follows such a head on the connection cannot be trusted to be a request.
-            Self::Framing(_) | Self::Host(_) | Self::Target(_) => answer.closing(),
-            _ => answer,
+        if self.is_of_the_message() {
+            return answer.closing();
         }
+        answer
     }
 
     /// The reason in a word, where the caller may know it.

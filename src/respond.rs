@@ -4,6 +4,7 @@
 //! of them. Which bytes is `select`'s decision; whether anything may be sent was `sign`'s.
 
 mod disposition;
+mod edge;
 mod problem;
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,8 +16,9 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use self::disposition::attachment;
+pub use self::edge::{allowed, denied};
 pub use self::problem::Problem;
-use crate::recording::{EntityTag, Representation, UnixTime};
+use crate::recording::{EntityTag, MediaType, Representation, UnixTime};
 use crate::select::{ByteRange, Selection};
 use crate::sign::Disposition;
 
@@ -182,12 +184,16 @@ impl From<Representation> for Described {
         }
         Self {
             partial: partial.fields,
-            inline_type: mime_guess::from_ext(representation.media.extension())
-                .first_raw()
-                .map_or(OCTET_STREAM, HeaderValue::from_static),
+            inline_type: inline_type(representation.media),
             representation,
         }
     }
+}
+
+fn inline_type(media: MediaType) -> HeaderValue {
+    mime_guess::from_ext(media.extension())
+        .first_raw()
+        .map_or(OCTET_STREAM, HeaderValue::from_static)
 }
 
 impl Described {
@@ -198,13 +204,22 @@ impl Described {
     }
 }
 
+/// Who may keep a response, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// The viewer, while its grant lasts: so many seconds.
+    Viewer(u64),
+    /// An edge, which asks again before each use whether it may be used.
+    Edge,
+}
+
 /// What a grant says of the response, and how long it lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// Attachment or inline; `None` is an attachment under the recording's own name.
     pub disposition: Option<&'a Disposition>,
-    /// Seconds until the grant ends.
-    pub left: u64,
+    /// Who may keep the response.
+    pub keeper: Keeper,
     /// The response's Date, or the second before it.
     pub now: UnixTime,
 }
@@ -267,9 +282,10 @@ fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Ans
 fn not_modified(described: &Described, terms: Terms<'_>) -> Answer {
     let mut answer = Answer::new(StatusCode::NOT_MODIFIED).readable_from_any_origin();
     let mut described = describing(described, terms).fields;
-    for name in [header::ETAG, header::CACHE_CONTROL, header::LAST_MODIFIED] {
-        if let Some(value) = described.remove(&name) {
-            answer = answer.with(name, value);
+    let validators = [header::ETAG, header::LAST_MODIFIED];
+    for name in edge::KEEPING.iter().chain(&validators) {
+        if let Some(value) = described.remove(name) {
+            answer = answer.with(name.clone(), value);
         }
     }
     answer
@@ -325,9 +341,13 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
         fields: described.partial.clone(),
         payload: Vec::new(),
     };
-    if terms.left < MAX_AGE {
-        let shorter = format!("private, no-transform, max-age={}", terms.left);
-        answer = answer.with(header::CACHE_CONTROL, shorter);
+    match terms.keeper {
+        Keeper::Viewer(left) if left < MAX_AGE => {
+            let shorter = format!("private, no-transform, max-age={left}");
+            answer = answer.with(header::CACHE_CONTROL, shorter);
+        }
+        Keeper::Viewer(_) => {}
+        Keeper::Edge => answer = edge::kept(answer),
     }
     // §8.8.2.1: a date from the future is replaced by the response's own.
     if described.representation.last_modified > Some(terms.now) {

@@ -10,7 +10,8 @@
 //! One query parameter, one MAC over the very bytes that are sent. Nothing is decoded, sorted or
 //! rebuilt before the MAC is checked, so signer and verifier have nothing to disagree about.
 //!
-//! A [`Grant`] can only be had from [`verify`], and it is the only key to a recording. This module
+//! A [`Grant`] can only be had from [`verify`], or from [`pull`] by an edge that shows its secret, and
+//! it is the only key to a recording. This module
 //! knows nothing of files, sockets, or the clock.
 
 mod key;
@@ -24,7 +25,7 @@ use std::fmt;
 use memchr::memchr;
 use sha2::{Digest as _, Sha256};
 
-pub use self::key::{Audience, Key, KeyError, Keyring, KeyringError, Window};
+pub use self::key::{Audience, Key, KeyError, Keyring, KeyringError, PULL_FIELD, Window};
 pub use self::mint::{MIN_TTL, MintError, Minted, Policy, mint};
 pub use self::path::{MAX_PATH, MAX_SEGMENT, PathError, check_path};
 pub use self::token::{
@@ -139,7 +140,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Leave to read what lies at one path. Only [`verify`] makes one.
+/// Leave to read what lies at one path. Only [`verify`] and [`pull`] make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     path: Box<str>,
@@ -220,6 +221,26 @@ pub fn verify(
     Ok(Grant {
         path: path.into(),
         claims: token.claims,
+    })
+}
+
+/// Leave for an edge that shows its secret: it may read every path, since it answers for whom it
+/// lets read. `None` is not a refusal; who shows nothing, or a wrong secret, is a viewer.
+pub fn pull<'f, F: Iterator<Item = &'f [u8]>>(
+    path: &str,
+    field: impl Fn(&str) -> F,
+    keyring: &Keyring,
+    now: UnixTime,
+) -> Option<Grant> {
+    keyring.pulling(field, now)?;
+    check_path(path).ok()?;
+    Some(Grant {
+        path: path.into(),
+        claims: Claims {
+            // Revoked are URLs, not the recording.
+            generation: Some(u32::MAX),
+            ..Claims::until(UnixTime(u64::MAX))
+        },
     })
 }
 

@@ -56,6 +56,17 @@ fn check(values: &Values) -> Outcome {
         let tokens = load_tokens(path)?;
         print(&format!("{}: {} tokens", path.display(), tokens.count()));
     }
+    if let Some(cdn) = &config.cdn {
+        cdn.signer(&config.policy)?;
+        print(&format!(
+            "{}: a key of {}",
+            cdn.key_file.display(),
+            cdn.format
+        ));
+        if let Some(weakness) = cdn.format.weakness() {
+            print(&format!("url.format = {} is weak: {weakness}", cdn.format));
+        }
+    }
     print("the configuration is right");
     Ok(0)
 }

@@ -18,6 +18,7 @@ use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, LogFormat, Values, keyring};
+use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::{RecordingId, UnixTime};
@@ -79,6 +80,7 @@ impl Serve {
         }
         let store = open_store(&config.storage)?;
         let ingest = open_ingest(&config, &store)?;
+        let cdn = signer(&config)?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
@@ -99,6 +101,9 @@ impl Serve {
         .with_most_responses(config.responses);
         if let Some(ingest) = ingest {
             app = app.with_ingest(ingest);
+        }
+        if let Some(cdn) = cdn {
+            app = app.with_cdn(cdn);
         }
         let app = Arc::new(app);
         Running {
@@ -148,6 +153,17 @@ fn most_connections(descriptors: u64) -> usize {
     usize::try_from(descriptors / 8 * 5)
         .unwrap_or(usize::MAX)
         .max(1)
+}
+
+/// What signs for the CDN, if there is one.
+fn signer(config: &Config) -> Result<Option<Signer>, Failure> {
+    let Some(cdn) = &config.cdn else {
+        return Ok(None);
+    };
+    if let Some(weakness) = cdn.format.weakness() {
+        tracing::warn!(format = %cdn.format, "url.format is weak: {weakness}");
+    }
+    Ok(Some(cdn.signer(&config.policy)?))
 }
 
 pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {

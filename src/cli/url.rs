@@ -45,7 +45,8 @@ pub(super) struct Url {
     /// Directory of recordings [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
-    /// What the URL begins with [default: public_base_url, else the public listener]
+    /// What the URL begins with [default: public_base_url, else the public listener]; the URL is
+    /// then native, whatever url.format says
     #[arg(long, value_name = "URL")]
     base: Option<BaseUrl>,
     #[command(flatten)]
@@ -66,8 +67,14 @@ impl Url {
         let ring = load_keyring(&config)?;
         let now = now();
         let claims = self.claims(&config, &found, now)?;
-        let base = self.base(&config)?;
         let path = found.path.url_path();
+        // A base that was typed is a server of our own.
+        if let (Some(cdn), None) = (&config.cdn, &self.base) {
+            let url = cdn.signer(&config.policy)?.url(&path, &claims, now);
+            print(&url.map_err(|error| Failure::new(Failure::USAGE, error))?);
+            return Ok(0);
+        }
+        let base = self.base(&config)?;
         let minted = mint(&path, &claims, base.authority(), &ring, &config.policy, now).map_err(
             |error| match error {
                 MintError::NoKey => Failure::new(Failure::CONFIGURATION, error),

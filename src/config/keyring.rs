@@ -16,9 +16,12 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use self::change::{Change, Steps, create};
+use crate::edge::cdn::SignerError;
 use crate::ingest::Tokens;
 use crate::recording::UnixTime;
-use crate::sign::{Audience, Key, KeyError, Keyring, KeyringError, Policy, TokenId, Window};
+use crate::sign::{
+    Audience, Key, KeyError, Keyring, KeyringError, PULL_FIELD, Policy, TokenId, Window,
+};
 
 /// Why a keyring's file will not do.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,14 @@ pub enum FileError {
         /// Why.
         source: KeyringError,
     },
+    /// A CDN's key will not do.
+    #[error("{}", .path.display())]
+    Cdn {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: SignerError,
+    },
     /// Random bytes cannot be had.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -115,6 +126,7 @@ struct KeyEntry {
     mint_until: Option<Moment>,
     verify_until: Option<Moment>,
     audience: Option<String>,
+    header: Option<String>,
 }
 
 /// A time as Unix seconds, as a TOML date-time with an offset, or as such a text.
@@ -158,7 +170,7 @@ pub fn load_tokens(path: &Path) -> Result<Tokens, FileError> {
 }
 
 /// Reads the file, if it is its owner's alone.
-fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
     let io_error = |source| FileError::Io {
         path: path.to_owned(),
         source,
@@ -262,11 +274,21 @@ fn key(path: &Path, entry: &KeyEntry) -> Result<Key, FileError> {
             None => return Err(wrong("audience", "it is origin, or edge:NAME")),
         },
     };
-    Key::new(&entry.kid, &secret, window, audience).map_err(|source| FileError::Key {
-        path: path.to_owned(),
-        kid: shown(&entry.kid).to_owned(),
-        source,
-    })
+    let field = match (&entry.header, &audience) {
+        (None, _) => PULL_FIELD.to_owned(),
+        (Some(_), Audience::Origin) => return Err(wrong("header", "only an edge shows its key")),
+        (Some(name), Audience::Edge(_)) => http::HeaderName::try_from(name)
+            .map_err(|_| wrong("header", "it is the name of a header"))?
+            .as_str()
+            .to_owned(),
+    };
+    Key::new(&entry.kid, &secret, window, audience)
+        .map(|key| key.shown_in(&field))
+        .map_err(|source| FileError::Key {
+            path: path.to_owned(),
+            kid: shown(&entry.kid).to_owned(),
+            source,
+        })
 }
 
 /// RFC 3339, in UTC.

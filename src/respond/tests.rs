@@ -21,7 +21,7 @@ fn representation(length: u64) -> Representation {
 fn terms(disposition: Option<&Disposition>) -> Terms<'_> {
     Terms {
         disposition,
-        left: 900,
+        keeper: Keeper::Viewer(900),
         now: NOW,
     }
 }
@@ -122,7 +122,7 @@ fn not_modified_says_what_a_cache_needs_and_no_more() {
 #[test]
 fn max_age_never_outlives_the_url() {
     let short = Terms {
-        left: 20,
+        keeper: Keeper::Viewer(20),
         ..terms(None)
     };
     let answer = respond(&Selection::Full, &representation(1).into(), short);

@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::token::{Mac256, TokenId, is_kid};
 use super::{Policy, fingerprint};
@@ -14,6 +17,12 @@ use crate::recording::UnixTime;
 const MIN_SECRET: usize = 32;
 /// Fewest different byte values in a secret: what a random one never misses.
 const MIN_DISTINCT: usize = 16;
+/// The field that an edge shows its secret in, where its key names no other.
+pub const PULL_FIELD: &str = "x-tonearm-pull";
+/// Longest secret that is looked at, in bytes.
+const MAX_PULL: usize = 256;
+/// What a pull secret is compared by.
+const PULL_LABEL: &[u8] = b"tonearm-pull-v1";
 
 /// When a key signs and when it verifies. Each bound may be absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +58,7 @@ pub enum Audience {
     /// This server.
     #[default]
     Origin,
-    /// A CDN that checks tokens itself, by name. The origin neither signs nor verifies with it.
+    /// An edge, by name: it shows the secret when it pulls. No URL is signed or verified with it.
     Edge(String),
 }
 
@@ -61,6 +70,8 @@ pub struct Key {
     print: String,
     window: Window,
     audience: Audience,
+    pull_field: Box<str>,
+    pull: Mac256,
 }
 
 impl fmt::Debug for Key {
@@ -123,11 +134,20 @@ impl Key {
         let mac = Hmac::new_from_slice(secret).map_err(|_| KeyError::Short(secret.len()))?;
         Ok(Self {
             kid: kid.into(),
+            pull: pulled(&mac, secret).finalize().into_bytes().into(),
             mac,
             print: fingerprint(secret),
             window,
             audience,
+            pull_field: PULL_FIELD.into(),
         })
+    }
+
+    /// Has an edge show this key in another field, by its lower-case name.
+    #[must_use]
+    pub fn shown_in(mut self, field: &str) -> Self {
+        self.pull_field = field.into();
+        self
     }
 
     /// The key's id.
@@ -177,6 +197,25 @@ impl Key {
     pub(super) fn holds(&self, host: &str, path: &str, signed: &str, mac: &Mac256) -> bool {
         self.keyed(host, path, signed).verify_slice(mac).is_ok()
     }
+
+    /// Whether `shown` is this key's secret in base64url, padded or not; compared in constant time.
+    fn is(&self, shown: &[u8]) -> bool {
+        let shown = shown.strip_suffix(b"=").unwrap_or(shown);
+        let mut secret = Zeroizing::new([0; MAX_PULL]);
+        let Ok(length) = BASE64URL.decode_slice(shown, &mut *secret) else {
+            return false;
+        };
+        // HMAC fills a short key up with zeros, and so takes two texts for one key; as a message,
+        // each is another.
+        pulled(&self.mac, &secret[..length])
+            .verify_slice(&self.pull)
+            .is_ok()
+    }
+}
+
+/// The key's own MAC over a secret that was shown.
+fn pulled(mac: &Hmac<Sha256>, secret: &[u8]) -> Hmac<Sha256> {
+    mac.clone().chain_update(PULL_LABEL).chain_update(secret)
 }
 
 /// The keys of one server, and the single URLs it has revoked.
@@ -267,6 +306,24 @@ impl Keyring {
         self.keys
             .iter()
             .find(|key| key.kid() == kid && key.audience == Audience::Origin)
+    }
+
+    /// The edge that shows its secret at `now`, by name. `field` gives the values of a field;
+    /// one that stands twice shows nothing.
+    pub(super) fn pulling<'f, F: Iterator<Item = &'f [u8]>>(
+        &self,
+        field: impl Fn(&str) -> F,
+        now: UnixTime,
+    ) -> Option<&str> {
+        self.keys.iter().find_map(|key| {
+            let Audience::Edge(name) = &key.audience else {
+                return None;
+            };
+            let mut values = field(&key.pull_field);
+            let shown = values.next()?;
+            let alone = values.next().is_none();
+            (alone && key.window.verifies_at(now) && key.is(shown)).then_some(&**name)
+        })
     }
 
     pub(super) fn has_revoked(&self, id: TokenId) -> bool {

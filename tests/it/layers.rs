@@ -10,6 +10,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("select", 0, &["recording"]),
     ("respond", 0, &["recording", "select", "sign"]),
     ("route", 0, &["recording"]),
+    ("edge", 0, &["recording", "sign"]),
     ("audio", 0, &[]),
     ("sound", 1, &["audio"]),
     ("hubspot::names", 0, &[]),
@@ -59,6 +60,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         "reject",
         2,
         &[
+            "edge",
             "hubspot::signature",
             "ingest",
             "respond",
@@ -73,6 +75,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         2,
         &[
             "body",
+            "edge",
             "hubspot::signature",
             "ingest",
             "metrics",
@@ -98,6 +101,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         3,
         &[
             "app",
+            "edge",
             "hubspot::path",
             "ingest",
             "recording",
@@ -114,6 +118,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "app",
             "audio",
             "config",
+            "edge",
             "doctor",
             "hubspot::client",
             "hubspot::journal",

@@ -14,6 +14,8 @@
 
 #[cfg(feature = "cli")]
 mod audio;
+#[cfg(feature = "cli")]
+mod edges;
 mod harness;
 mod layers;
 #[cfg(feature = "cli")]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod browser;
+mod cdn;
 mod config;
 mod curl;
 mod doctor;

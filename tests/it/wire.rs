@@ -4,6 +4,7 @@
 //! is checked wherever one is read, in `harness::raw`.
 
 mod connection;
+mod edge;
 mod faults;
 mod fields;
 mod forged;

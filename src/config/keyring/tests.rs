@@ -216,3 +216,38 @@ fn a_wrong_file_is_named_and_never_shown() {
     let missing = load(&path.with_file_name("none"), &Policy::default()).unwrap_err();
     assert!(missing.is_not_found() && missing.is_io());
 }
+
+#[test]
+fn an_edge_shows_its_key_in_a_header_of_its_own_or_the_usual_one() {
+    use crate::sign::pull;
+
+    let (_tmp, path) = place();
+    let secret = BASE64URL.encode((0..32).collect::<Vec<u8>>());
+    let other = BASE64URL.encode((100..132).collect::<Vec<u8>>());
+    let text = |more: &str| {
+        format!(
+            "[[key]]\nkid = \"k\"\nsecret = \"{other}\"\n[[key]]\nkid = \"e\"\nsecret = \"{secret}\"\n{more}\n"
+        )
+    };
+    let shows = |field: &str, more: &str| {
+        write(&path, &text(more), 0o600);
+        let ring = ring(&path);
+        let value = |name: &str| (name == field).then_some(secret.as_bytes()).into_iter();
+        pull("/media/a/b/c.wav", value, &ring, NOW).is_some()
+    };
+    assert!(shows("x-tonearm-pull", "audience = \"edge:cdn\""));
+    assert!(!shows("x-other", "audience = \"edge:cdn\""));
+    let named = "audience = \"edge:cdn\"\nheader = \"X-Other\"";
+    assert!(shows("x-other", named) && !shows("x-tonearm-pull", named));
+    let ended = format!("audience = \"edge:cdn\"\nverify_until = {}", NOW.0);
+    assert!(!shows("x-tonearm-pull", &ended));
+    assert!(!shows("x-tonearm-pull", ""));
+    for more in [
+        "header = \"X-Other\"",
+        "audience = \"edge:cdn\"\nheader = \"a b\"",
+    ] {
+        write(&path, &text(more), 0o600);
+        let error = load(&path, &Policy::default()).unwrap_err().to_string();
+        assert!(error.contains("key \"e\": header: "), "{error}");
+    }
+}

@@ -241,6 +241,12 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Ends it at once, and waits until it has.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for its end, and gives its exit code.
     pub fn wait(&mut self) -> i32 {
         let status = poll("the program ends", || self.child.try_wait().unwrap());
