@@ -14,3 +14,4 @@ mod sound;
 mod start;
 mod stop;
 mod url;
+mod watch;
