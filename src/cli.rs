@@ -11,6 +11,7 @@ mod rehearse;
 mod retention;
 mod serve;
 mod url;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

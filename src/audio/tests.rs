@@ -148,3 +148,33 @@ proptest::proptest! {
         let _ = facts(&[start, &tail].concat());
     }
 }
+
+/// Found by fuzzing: sizes of 64 bits that add up to more than 64 bits hold.
+#[test]
+fn sizes_near_2_to_the_64_do_not_overflow() {
+    const TAIL: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+    let chunk = |id: &[u8; 4], size: u64| [&id[..], &TAIL, &size.to_le_bytes()].concat();
+    for size in [
+        u64::MAX,
+        u64::MAX - 7,
+        u64::MAX - 24,
+        u64::MAX - 63,
+        1 << 63,
+    ] {
+        let mut w64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0".to_vec();
+        w64.extend(size.to_le_bytes());
+        w64.extend(b"wave");
+        w64.extend(TAIL);
+        w64.extend(chunk(b"junk", size));
+        w64.resize(w64.len() + 100, 0);
+        assert_eq!(facts(&w64), None, "{size}");
+        let mut rf64 = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0".to_vec();
+        rf64.extend(size.to_le_bytes());
+        rf64.extend(size.to_le_bytes());
+        rf64.extend([0; 12]);
+        rf64.extend(&wav(b"", u32::MAX, 3200, b"")[12..]);
+        // A claim that no file can meet: what is there is counted.
+        let facts = facts(&rf64).unwrap();
+        assert_eq!(facts.duration, Some(Duration::from_millis(100)), "{size}");
+    }
+}

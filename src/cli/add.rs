@@ -1,8 +1,9 @@
-//! `tonearm add`: a recording checked, mended as asked, and put into the store.
+//! `tonearm add`: a recording checked, mended as asked, and put into the store. What comes from a
+//! spool is brought by the same [`Add::bring`].
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::inspect::{Looked, content, open};
+use super::watch::Watch;
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
 use crate::config::{Config, Flags, Values, duration};
@@ -25,22 +27,35 @@ use crate::store::{ChangeError, Done, Local, Put, Replace, Store, StoreError};
 #[command(after_help = "\
 FILE is stored as it is, unless a repair is asked for. Its channels are for HubSpot: the caller on 1,
 the recipient on 2. The same bytes under the same id again are success, and nothing is done.
-Exit code 1: HubSpot could not use it, or another recording has the id.")]
+Exit code 1: HubSpot could not use it, or another recording has the id.
+
+With --watch it runs until SIGTERM or Ctrl-C: finished files of DIR and the directories in it are
+added, one log line each; one that will not do goes to the quarantine with its reason beside it.
+docs/audio.md has patterns for the spools of Asterisk, FreePBX and FreeSWITCH.")]
 pub(super) struct Add {
     /// The recording; with --join, the caller's leg
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(
+        value_name = "FILE",
+        required_unless_present = "watch",
+        conflicts_with = "watch"
+    )]
+    file: Option<PathBuf>,
     /// The app's id
-    #[arg(long, value_name = "ID")]
-    app: Id,
+    #[arg(long, value_name = "ID", required_unless_present = "watch")]
+    pub(super) app: Option<Id>,
     /// The external account id
-    #[arg(long, value_name = "ID")]
-    account: Id,
+    #[arg(long, value_name = "ID", required_unless_present = "watch")]
+    pub(super) account: Option<Id>,
     /// The recording's externalId
-    #[arg(long, value_name = "ID")]
-    id: Id,
+    #[arg(
+        long,
+        value_name = "ID",
+        required_unless_present = "watch",
+        conflicts_with = "watch"
+    )]
+    id: Option<Id>,
     /// The recipient's leg: two recordings of one channel become one of two
-    #[arg(long, value_name = "OTHER")]
+    #[arg(long, value_name = "OTHER", conflicts_with = "watch")]
     join: Option<PathBuf>,
     /// How much later OTHER began, such as 1.5s; with a minus, how much earlier
     #[arg(
@@ -70,13 +85,15 @@ pub(super) struct Add {
     replace: bool,
     /// Check and mend, and say what would be stored; store nothing
     #[arg(long)]
-    dry_run: bool,
-    /// Print JSON
+    pub(super) dry_run: bool,
+    /// Print JSON; with --watch, an object a line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Directory of recordings [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
+    #[command(flatten)]
+    spool: Watch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +109,14 @@ struct Ready {
     looked: Looked,
 }
 
+/// A recording that is in the store, or would be.
+pub(super) struct Brought {
+    pub(super) path: MediaPath,
+    pub(super) looked: Looked,
+    /// `None` of a dry run.
+    put: Option<Put>,
+}
+
 impl Add {
     pub(super) fn flags(&self) -> Flags {
         vec![("storage", self.storage.clone())]
@@ -99,36 +124,72 @@ impl Add {
 
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
+        if let Some(spool) = self.spool.of(self)? {
+            return spool.watch(&config);
+        }
+        let (Some(file), Some(app), Some(account), Some(external)) =
+            (&self.file, &self.app, &self.account, &self.id)
+        else {
+            let problem = anyhow!("FILE, --app, --account and --id are needed");
+            return Err(Failure::new(Failure::USAGE, problem));
+        };
+        let recording = RecordingId {
+            app: app.clone(),
+            account: account.clone(),
+            external: external.clone(),
+        };
+        let brought = self.bring(file, recording, &config)?;
+        self.tell(&brought);
+        Ok(0)
+    }
+
+    /// Checks a file, mends it as asked, and stores it unless this is a dry run.
+    ///
+    /// # Errors
+    /// [`Failure::FINDINGS`] and [`Failure::USAGE`] are the file's; others may pass.
+    pub(super) fn bring(
+        &self,
+        path: &Path,
+        recording: RecordingId,
+        config: &Config,
+    ) -> Result<Brought, Failure> {
         let swap = self.swaps()?;
-        let file = open(&self.file)?;
-        let facts = recording(&file, &self.file)?;
+        let file = open(path)?;
+        let facts = facts_of(&file, path)?;
+        let version = version(&file)?;
         let ready = if self.join.is_some() || swap || self.converts(&facts) {
-            self.mended(&file, &facts, swap, &config)?
+            self.mended(path, &file, &facts, swap, config)?
         } else {
-            let media = self.media(&facts)?;
+            let media = media(path, &facts)?;
             let looked = Looked::at(&file, facts, false, 1)?;
             Ready {
-                file,
+                file: Arc::clone(&file),
                 media,
                 looked,
             }
         };
-        self.check(&ready.looked.verdict)?;
+        check(path, &ready.looked.verdict)?;
+        let whole = || {
+            if version == self::version(&file)? {
+                return Ok(());
+            }
+            let problem = anyhow!("{} changed while it was read", path.display());
+            Err(Failure::new(Failure::TRY_AGAIN, problem))
+        };
         let path = MediaPath {
-            recording: RecordingId {
-                app: self.app.clone(),
-                account: self.account.clone(),
-                external: self.id.clone(),
-            },
+            recording,
             media: ready.media,
         };
         let put = if self.dry_run {
             None
         } else {
-            Some(self.put(&path, &ready, &config)?)
+            Some(self.put(&path, &ready, config, whole)?)
         };
-        self.tell(&path, &ready, put.as_ref());
-        Ok(0)
+        Ok(Brought {
+            path,
+            looked: ready.looked,
+            put,
+        })
     }
 
     /// Whether channels are to be swapped, by flag or by source.
@@ -154,35 +215,16 @@ impl Add {
         }
     }
 
-    /// The format in which bytes are stored as they are.
-    fn media(&self, facts: &Facts) -> Result<MediaType, Failure> {
-        let is_m4a = self.file.extension().is_some_and(|ending| ending == "m4a");
-        Ok(match facts.container {
-            Container::Wav => MediaType::Wav,
-            Container::Flac => MediaType::Flac,
-            Container::Mp3 => MediaType::Mp3,
-            Container::Mp4 if is_m4a => MediaType::M4a,
-            Container::Mp4 => MediaType::Mp4,
-            Container::Rf64 | Container::W64 => {
-                let hint = anyhow!(
-                    "{}: {} is no format HubSpot takes; add --to wav or --to flac",
-                    self.file.display(),
-                    facts.container
-                );
-                return Err(Failure::new(Failure::FINDINGS, hint));
-            }
-        })
-    }
-
     /// Mends into a file without a name, on the store's disk: killed, it leaves nothing behind.
     fn mended(
         &self,
+        path: &Path,
         file: &Arc<File>,
         facts: &Facts,
         swap: bool,
         config: &Config,
     ) -> Result<Ready, Failure> {
-        let refused = |error| mending(&self.file, error);
+        let refused = |error| mending(path, error);
         let reader = Reader::open(file, facts).map_err(refused)?;
         let mut mended = match &self.join {
             Some(other) => self.joined(reader, other)?,
@@ -200,7 +242,7 @@ impl Add {
             .map_err(|error| Failure::new(Failure::IO, error))?;
         write(&mut mended, target, &mut scratch).map_err(refused)?;
         let file = Arc::new(scratch);
-        let facts = recording(&file, &self.file)?;
+        let facts = facts_of(&file, path)?;
         let looked = Looked::at(&file, facts, false, 1)?;
         let media = match target {
             Target::Wav => MediaType::Wav,
@@ -215,7 +257,7 @@ impl Add {
 
     fn joined(&self, first: Reader, other: &Path) -> Result<Mended, Failure> {
         let file = open(other)?;
-        let facts = recording(&file, other)?;
+        let facts = facts_of(&file, other)?;
         let second = Reader::open(&file, &facts).map_err(|error| mending(other, error))?;
         let (earlier, text) = match self.offset.as_deref() {
             None => (false, "0s"),
@@ -234,26 +276,14 @@ impl Add {
             .map_err(|error| mending(other, error))
     }
 
-    /// What HubSpot can make nothing of is not stored.
-    fn check(&self, verdict: &Verdict) -> Result<(), Failure> {
-        if verdict.good_for > Use::Nothing {
-            return Ok(());
-        }
-        let reasons: Vec<_> = verdict.concerns.iter().map(ToString::to_string).collect();
-        let remedies = verdict.remedies();
-        let remedy = match remedies[..] {
-            [] => String::new(),
-            _ => format!("; add {}", remedies.join(" ")),
-        };
-        let problem = anyhow!(
-            "{}: HubSpot cannot use it: {}{remedy}",
-            self.file.display(),
-            reasons.join("; ")
-        );
-        Err(Failure::new(Failure::FINDINGS, problem))
-    }
-
-    fn put(&self, path: &MediaPath, ready: &Ready, config: &Config) -> Result<Put, Failure> {
+    /// Stores it, if it is `whole` after all of it was read.
+    fn put(
+        &self,
+        path: &MediaPath,
+        ready: &Ready,
+        config: &Config,
+        whole: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<Put, Failure> {
         let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
         let local = Local::open(&config.storage)
             .with_context(|| config.storage.display().to_string())
@@ -271,6 +301,7 @@ impl Add {
                 Err(error) => return Err(io(error.into())),
             }
         }
+        whole()?;
         let replace = if self.replace {
             Replace::Always
         } else {
@@ -291,34 +322,90 @@ impl Add {
             })
     }
 
-    fn tell(&self, path: &MediaPath, ready: &Ready, put: Option<&Put>) {
-        let done = match put.map(|put| put.done) {
-            None => "would be stored",
-            Some(Done::Created) => "stored",
-            Some(Done::Same) => "already there, unchanged",
-            Some(Done::Replaced) => "replaced",
-        };
-        let verdict = &ready.looked.verdict;
+    fn tell(&self, brought: &Brought) {
+        let verdict = &brought.looked.verdict;
         if self.json {
-            let value = json!({
-                "path": path.store_path(),
-                "done": done,
-                "facts": ready.looked.facts,
-                "verdict": verdict,
-            });
-            print(&value.to_string());
+            print(&brought.as_json().to_string());
             return;
         }
         let mut lines = vec![format!(
-            "{}: {done}: {}",
-            path.store_path(),
-            ready.looked.summary()
+            "{}: {}: {}",
+            brought.path.store_path(),
+            brought.done(),
+            brought.looked.summary()
         )];
         lines.push(super::inspect::headline(verdict).to_owned());
         let concerns = verdict.concerns.iter();
         lines.extend(concerns.map(|concern| format!("  - {concern}")));
         print(&lines.join("\n"));
     }
+}
+
+impl Brought {
+    pub(super) fn done(&self) -> &'static str {
+        match self.put.as_ref().map(|put| put.done) {
+            None => "would be stored",
+            Some(Done::Created) => "stored",
+            Some(Done::Same) => "already there, unchanged",
+            Some(Done::Replaced) => "replaced",
+        }
+    }
+
+    pub(super) fn as_json(&self) -> serde_json::Value {
+        json!({
+            "path": self.path.store_path(),
+            "done": self.done(),
+            "facts": self.looked.facts,
+            "verdict": self.looked.verdict,
+        })
+    }
+}
+
+/// The format in which bytes are stored as they are.
+fn media(path: &Path, facts: &Facts) -> Result<MediaType, Failure> {
+    let is_m4a = path.extension().is_some_and(|ending| ending == "m4a");
+    Ok(match facts.container {
+        Container::Wav => MediaType::Wav,
+        Container::Flac => MediaType::Flac,
+        Container::Mp3 => MediaType::Mp3,
+        Container::Mp4 if is_m4a => MediaType::M4a,
+        Container::Mp4 => MediaType::Mp4,
+        Container::Rf64 | Container::W64 => {
+            let hint = anyhow!(
+                "{}: {} is no format HubSpot takes; add --to wav or --to flac",
+                path.display(),
+                facts.container
+            );
+            return Err(Failure::new(Failure::FINDINGS, hint));
+        }
+    })
+}
+
+/// What HubSpot can make nothing of is not stored.
+fn check(path: &Path, verdict: &Verdict) -> Result<(), Failure> {
+    if verdict.good_for > Use::Nothing {
+        return Ok(());
+    }
+    let reasons: Vec<_> = verdict.concerns.iter().map(ToString::to_string).collect();
+    let remedies = verdict.remedies();
+    let remedy = match remedies[..] {
+        [] => String::new(),
+        _ => format!("; add {}", remedies.join(" ")),
+    };
+    let problem = anyhow!(
+        "{}: HubSpot cannot use it: {}{remedy}",
+        path.display(),
+        reasons.join("; ")
+    );
+    Err(Failure::new(Failure::FINDINGS, problem))
+}
+
+/// Size and modification time.
+fn version(file: &File) -> Result<(u64, i64, i64), Failure> {
+    let metadata = file
+        .metadata()
+        .map_err(|error| Failure::new(Failure::IO, error))?;
+    Ok((metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// A duration of milliseconds too: `250ms`, `1.5s`, else as everywhere.
@@ -338,7 +425,7 @@ fn offset(text: &str) -> Result<Duration, anyhow::Error> {
     duration(text).map_err(|_| wrong())
 }
 
-fn recording(file: &File, path: &Path) -> Result<Facts, Failure> {
+fn facts_of(file: &File, path: &Path) -> Result<Facts, Failure> {
     match content(file, path)? {
         Content::Recording(facts) => Ok(facts),
         Content::Other(other) => {

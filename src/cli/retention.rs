@@ -162,6 +162,8 @@ impl Hold {
 
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
+        // The audit lines go to the log.
+        serve::begin_log(&config);
         let store = serve::open_store(&config.storage)?;
         for external in &self.external {
             let id = RecordingId {
@@ -176,6 +178,7 @@ impl Hold {
                 };
                 Failure::new(code, anyhow::Error::from(error).context(id.to_string()))
             })?;
+            audit::held(&id, !self.release, "tonearm hold");
             let done = if self.release { "released" } else { "held" };
             print(&format!("{done} {id}"));
         }

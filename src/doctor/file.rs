@@ -116,7 +116,7 @@ fn format(facts: &Facts) -> Check {
             format!(
                 "{saw}: it plays, and is not on HubSpot's list of what it transcribes (WAV, FLAC, MP4)"
             ),
-            "record WAV or FLAC: tonearm add --to flac",
+            "record WAV or FLAC: tonearm add FILE --to flac",
         ),
         Container::Mp4 => Check::warn(
             "format",
@@ -126,7 +126,7 @@ fn format(facts: &Facts) -> Check {
         Container::Rf64 | Container::W64 => Check::warn(
             "format",
             format!("{saw}: HubSpot says WAV, and browsers do not play this kind of it"),
-            "tonearm add --to flac",
+            "tonearm add FILE --to flac",
         ),
     }
 }
@@ -161,7 +161,7 @@ fn concern(concern: Concern) -> Option<Check> {
     let saw = concern.to_string();
     let fix = concern.remedy().map_or_else(
         || FORMATS.to_owned(),
-        |remedy| format!("tonearm add {remedy}"),
+        |remedy| format!("tonearm add FILE {remedy}"),
     );
     let check = match concern {
         Concern::NotListed | Concern::NotPlainWav | Concern::OrderUnknown => return None,

@@ -129,9 +129,17 @@ struct Refusal {
     body: Vec<u8>,
 }
 
+impl Refusal {
+    fn is_days_limit(&self) -> bool {
+        let policy = || ApiError::read(self.status, &self.body).policy_name;
+        self.status == 429 && policy().is_some_and(|name| name.eq_ignore_ascii_case("DAILY"))
+    }
+}
+
 impl Failure {
     fn what(&self) -> Option<What<'_>> {
         Some(match self {
+            Self::Answered(refusal) if refusal.is_days_limit() => What::DaysLimit,
             Self::Answered(refusal) => What::Answered(refusal.status, &refusal.fields),
             Self::NotSent(_) => What::NotSent,
             Self::Unclear(_) => What::Unclear,

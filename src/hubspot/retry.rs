@@ -13,6 +13,8 @@ use http::HeaderMap;
 pub enum What<'a> {
     /// HubSpot answered with this status.
     Answered(u16, &'a HeaderMap),
+    /// HubSpot answered with 429 and says in the body that it is the day's limit.
+    DaysLimit,
     /// The request was never sent: no connection could be had.
     NotSent,
     /// The request was sent, or a part of it, and no answer came.
@@ -83,6 +85,7 @@ impl Policy {
                 return Verdict::Look;
             }
             What::NotSent | What::Unclear => backoff,
+            What::DaysLimit => return Verdict::TooLong(DAY),
             What::Answered(429, fields) if daily(fields) => return Verdict::TooLong(DAY),
             What::Answered(429, fields) => interval(fields)
                 .or_else(|| retry_after(fields))
@@ -173,6 +176,8 @@ mod tests {
             (1, answered(429, &junk), Safe, 0, Wait(S(3))),
             (1, answered(429, &plenty), Safe, 0, Wait(S(3))),
             (1, answered(429, &daily), Safe, 0, TooLong(S(86_400))),
+            (1, What::DaysLimit, Safe, 0, TooLong(S(86_400))),
+            (1, What::DaysLimit, Unsafe, 0, TooLong(S(86_400))),
             (4, answered(429, &interval), Safe, 0, Final),
             (2, answered(429, &interval), Safe, 50, Wait(S(10))),
             (2, answered(429, &interval), Safe, 51, TooLong(S(10))),

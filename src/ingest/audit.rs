@@ -1,5 +1,7 @@
-//! The audit line: every erasure leaves one, on the log's target `audit`.
+//! The audit line: every erasure leaves one, and every legal hold that begins or ends, on the log's
+//! target `audit`.
 
+use crate::recording::RecordingId;
 use crate::store::Erased;
 
 /// Says that a file was erased, by whom and why.
@@ -14,4 +16,10 @@ pub fn erased(file: &Erased, who: &str, why: &str) {
         sha256 = file.sha256,
         "erased"
     );
+}
+
+/// Says that a legal hold began or ended, by whom.
+pub fn held(recording: &RecordingId, legal_hold: bool, who: &str) {
+    let done = if legal_hold { "held" } else { "released" };
+    tracing::info!(target: "audit", who, %recording, "{done}");
 }

@@ -285,6 +285,11 @@ impl Fake {
         let status = match kind {
             Kind::Cut => return Reply::Cut,
             Kind::Hold => return Reply::Hold,
+            Kind::Daily => {
+                let mut limit = no(429, "RATE_LIMITS", "You have reached your daily limit.");
+                limit.more = json!({"policyName": "DAILY"});
+                return self.refuse(&limit);
+            }
             Kind::Status(status) => status,
         };
         let mut reply = self.refuse(&match status {

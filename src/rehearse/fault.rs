@@ -33,6 +33,8 @@ const OPERATIONS: [(&str, Operation); 9] = [
 pub(super) enum Kind {
     /// By an error of this status.
     Status(u16),
+    /// By 429 for the rest of the day.
+    Daily,
     /// The connection is closed without an answer.
     Cut,
     /// No answer ever comes.
@@ -52,7 +54,7 @@ pub struct Fault {
 /// A text that is no fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a fault is OPERATION=STATUS, OPERATION=cut or OPERATION=hold, with :acted behind it if it is done all the same, and :N for the next N requests; operations are settings, log, update, read, search, associate, ready, transcript, token"
+    "a fault is OPERATION=STATUS, OPERATION=daily, OPERATION=cut or OPERATION=hold, with :acted behind it if it is done all the same, and :N for the next N requests; operations are settings, log, update, read, search, associate, ready, transcript, token"
 )]
 pub struct BadFault;
 
@@ -67,6 +69,7 @@ impl FromStr for Fault {
             .ok_or(BadFault)?;
         let mut parts = rest.split(':');
         let kind = match parts.next().unwrap_or_default() {
+            "daily" => Kind::Daily,
             "cut" => Kind::Cut,
             "hold" => Kind::Hold,
             status => Kind::Status(

@@ -97,7 +97,7 @@ pub enum ChangeError {
     /// Somebody else is bringing it.
     #[error("somebody else is bringing it")]
     Busy,
-    /// The disk is full, or the quota used up.
+    /// The disk is full, or the quota used up, or a file may not be that large here.
     #[error("the disk is full")]
     Full(#[source] io::Error),
     /// It was erased, it is not there, or the store cannot be read.
@@ -108,7 +108,7 @@ pub enum ChangeError {
 impl From<io::Error> for ChangeError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full(error),
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::Full(error),
             _ => Self::Store(failure(error)),
         }
     }

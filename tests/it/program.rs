@@ -15,3 +15,4 @@ mod sound;
 mod start;
 mod stop;
 mod url;
+mod watch;

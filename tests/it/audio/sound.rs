@@ -304,3 +304,54 @@ fn a_recording_that_is_cut_is_decoded_up_to_there() {
         assert!((24_000..40_000).contains(&count), "{name}: {count} samples");
     }
 }
+
+/// A tone, five minutes of silence, and a tone: what a seek finds tells where it went.
+#[test]
+fn seeks_of_long_recordings_find_their_place() {
+    if !have_makers() {
+        return;
+    }
+    let made = Made::new();
+    made.sh(&format!(
+        "sox -D -n -r 8000 -b 16 -c 2 tone.wav synth 200 sine 440 sine 600 gain -6; \
+         sox -D -n -r 8000 -b 16 -c 2 silence.wav trim 0 300; \
+         sox -D tone.wav silence.wav tone.wav long.wav; \
+         flac -s -0 long.wav; lame --quiet -h -b 32 long.wav long.mp3; \
+         {FF} -i long.wav -c:a aac -b:a 32k long.m4a; sox long.wav -e mu-law ulaw.wav; \
+         sox long.wav -e ima-adpcm ima.wav"
+    ));
+    let names = [
+        "long.wav",
+        "ulaw.wav",
+        "ima.wav",
+        "long.flac",
+        "long.mp3",
+        "long.m4a",
+    ];
+    for name in names {
+        let mut reader = reader(&made, name);
+        // Forwards and back.
+        for (seconds, sounds) in [
+            (690, true),
+            (210, false),
+            (190, true),
+            (490, false),
+            (510, true),
+            (0, true),
+        ] {
+            reader.seek(Duration::from_secs(seconds)).unwrap();
+            let (mut block, mut heard) = (Vec::new(), Vec::<i32>::new());
+            while heard.len() < 8000 {
+                reader.read(&mut block).unwrap();
+                assert!(!block.is_empty(), "{name} ends at {seconds} s");
+                heard.extend(&block);
+            }
+            let peak = heard
+                .iter()
+                .map(|sample| sample.unsigned_abs())
+                .max()
+                .unwrap();
+            assert_eq!(peak > 1 << 28, sounds, "{name} at {seconds} s: {peak}");
+        }
+    }
+}

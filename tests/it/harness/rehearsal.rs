@@ -21,18 +21,19 @@ impl Rehearsal {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut rehearsal = Self {
+            addr: SocketAddr::from(([0; 4], 0)),
+            child: command.spawn().unwrap(),
+        };
         let mut line = String::new();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut said = BufReader::new(rehearsal.child.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
         let addr = line
             .trim_end()
             .strip_prefix("rehearsing HubSpot on http://")
             .unwrap();
-        Self {
-            addr: addr.parse().unwrap(),
-            child,
-        }
+        rehearsal.addr = addr.parse().unwrap();
+        rehearsal
     }
 
     pub fn base(&self) -> String {
@@ -66,7 +67,8 @@ impl Rehearsal {
 
 impl Drop for Rehearsal {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // It may have ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -44,7 +44,7 @@ const PUBLISH: [&str; 8] = [
     "104901",
 ];
 
-fn publish(place: &Place, rehearsal: &Rehearsal, index_wait: &str) -> Child {
+fn publish(place: &Place, rehearsal: &Rehearsal, index_wait: &str) -> Publishing {
     let mut command = place.command(&["hubspot"]);
     command
         .args(PUBLISH)
@@ -53,13 +53,27 @@ fn publish(place: &Place, rehearsal: &Rehearsal, index_wait: &str) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command.spawn().unwrap()
+    Publishing(Some(command.spawn().unwrap()))
 }
 
-/// Kills a process that is in the middle of something.
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+/// A process that publishes, killed with this value: a test that fails leaves none behind.
+struct Publishing(Option<Child>);
+
+impl Publishing {
+    /// Waits for its end.
+    fn end(mut self) -> Ran {
+        Ran::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended already, which is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 #[test]
@@ -143,12 +157,8 @@ fn publish_killed_at_each_of_its_steps_and_run_again_does_nothing_twice() {
                 .any(|seen| seen["status"].is_null())
                 .then_some(())
         });
-        kill(child);
-        let again = Ran::of(
-            publish(&place, &rehearsal, "2s")
-                .wait_with_output()
-                .unwrap(),
-        );
+        drop(child);
+        let again = publish(&place, &rehearsal, "2s").end();
         assert_eq!(again.code, Some(0), "{script:?}: {again:?}");
         let requests = rehearsal.requests();
         assert_eq!(rehearsal.counts(), [1, 1, 1], "{script:?}: {requests:#?}");
@@ -162,12 +172,8 @@ fn publish_killed_at_any_moment_and_run_again_does_nothing_twice() {
         let rehearsal = Rehearsal::start(&place, &[]);
         let child = publish(&place, &rehearsal, "0s");
         std::thread::sleep(Duration::from_micros(1500 * wait));
-        kill(child);
-        let again = Ran::of(
-            publish(&place, &rehearsal, "0s")
-                .wait_with_output()
-                .unwrap(),
-        );
+        drop(child);
+        let again = publish(&place, &rehearsal, "0s").end();
         assert_eq!(again.code, Some(0), "{wait}: {again:?}");
         assert_eq!(
             rehearsal.counts(),
@@ -197,11 +203,7 @@ fn what_fails_for_a_while_is_tried_again_and_done_once() {
             let faults = ["log", "associate", "ready"].map(|step| format!("{step}={kind}"));
             let flags: Vec<_> = faults.iter().flat_map(|fault| ["--fault", fault]).collect();
             let rehearsal = Rehearsal::start(&place, &flags);
-            let ran = Ran::of(
-                publish(&place, &rehearsal, "1s")
-                    .wait_with_output()
-                    .unwrap(),
-            );
+            let ran = publish(&place, &rehearsal, "1s").end();
             assert_eq!(ran.code, Some(0), "{kind}: {ran:?}");
             assert_eq!(
                 rehearsal.counts(),
@@ -235,7 +237,7 @@ fn two_processes_do_not_publish_one_recording() {
         second.err.contains("another process is publishing"),
         "{second:?}"
     );
-    kill(first);
+    drop(first);
 }
 
 #[test]
@@ -348,6 +350,11 @@ fn what_hubspot_refuses_is_told_with_its_correlation_id_and_the_next_step() {
             &["--record", "7"][..],
             1,
             "HubSpot answered 404 OBJECT_NOT_FOUND: No record with the id 104901 exists; next: check the ids",
+        ),
+        (
+            &["--fault", "log=daily"],
+            75,
+            "HubSpot answered 429 RATE_LIMIT: You have reached your daily limit.",
         ),
         (
             &["--fault", "log=401"],

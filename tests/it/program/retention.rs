@@ -25,6 +25,16 @@ fn hold(place: &Place, flags: &[&str]) -> crate::harness::program::Ran {
     place.run(&[&["hold", "--app", app, "--account", account], flags].concat())
 }
 
+/// One audit line says what was done to the hold, and by whom.
+fn is_audited(ran: &crate::harness::program::Ran, done: &str) {
+    let lines: Vec<_> = ran.err.lines().collect();
+    let says = |part: &str| lines.len() == 1 && lines[0].contains(part);
+    let recording = format!("recording={OWNER}/held");
+    for part in ["audit", "who=\"tonearm hold\"", &recording, done] {
+        assert!(says(part), "{part}: {ran:?}");
+    }
+}
+
 fn rows(out: &str) -> Vec<(String, String)> {
     let mut rows: Vec<_> = out
         .lines()
@@ -46,7 +56,9 @@ fn the_old_are_erased_the_held_and_the_young_are_not() {
     put(&place, "held.wav", 91);
     put(&place, "young.wav", 89);
     std::fs::write(place.path("storage/readme.txt"), "no directory").unwrap();
-    assert_eq!(hold(&place, &["held"]).ok(), format!("held {OWNER}/held\n"));
+    let held = hold(&place, &["held"]);
+    assert_eq!(held.out, format!("held {OWNER}/held\n"));
+    is_audited(&held, "held");
     let missing = hold(&place, &["held", "missing"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
 
@@ -84,7 +96,7 @@ fn the_old_are_erased_the_held_and_the_young_are_not() {
     // Again, there is nothing left to do; released, the held one goes.
     let again = place.run(&["expire", "--older-than", "90d"]).ok();
     assert_eq!(again, format!("held {OWNER}/held.wav, 1000 bytes\n"));
-    hold(&place, &["held", "--release"]).ok();
+    is_audited(&hold(&place, &["held", "--release"]), "released");
     let last = place.run(&["expire", "--older-than", "90d"]);
     assert_eq!(last.out, format!("erased {OWNER}/held.wav, 1000 bytes\n"));
     assert_eq!(place.run(&["expire", "--older-than", "soon"]).code, Some(2));
