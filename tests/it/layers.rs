@@ -41,6 +41,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         ],
     ),
     ("body", 1, &["respond", "select", "store"]),
+    ("load", 1, &[]),
     ("metrics", 2, &[]),
     (
         "ingest",
@@ -122,6 +123,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "hubspot::request",
             "hubspot::wire",
             "ingest",
+            "load",
             "metrics",
             "recording",
             "rehearse",
