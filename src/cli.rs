@@ -7,6 +7,7 @@ mod explain;
 mod hubspot;
 mod inspect;
 mod keys;
+mod load;
 mod rehearse;
 mod retention;
 mod serve;
@@ -69,6 +70,8 @@ enum Command {
     Rehearse(rehearse::Rehearse),
     /// Grade an endpoint, a recording's URL, a file or a directory by what HubSpot needs; exit 1 on a fail
     Doctor(doctor::Doctor),
+    /// Load a server with concurrent listeners, check every answer, and say how it held
+    Load(Box<load::Load>),
     /// Check the configuration, or show where each value comes from
     #[command(subcommand, name = "config")]
     Config(config_command::ConfigCommand),
@@ -166,6 +169,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Hubspot(command) => command.run(&values(command.flags())?),
         Command::Rehearse(command) => command.run(&values(Flags::new())?),
         Command::Doctor(command) => command.run(&values(Flags::new())?),
+        Command::Load(command) => command.run(),
         Command::Config(command) => command.run(&values(Flags::new())?),
     }
 }

@@ -22,6 +22,7 @@
 //! | [`body`] | that exactly the promised bytes are sent |
 //! | [`ingest`] | what is taken in, from whom |
 //! | [`reject`] | what a failure looks like from outside |
+//! | `load` | what listeners ask of a server, and whether it answers right (feature `load`) |
 //! | [`metrics`] | what is counted |
 //! | [`server`] | when a connection begins and ends |
 //! | [`app`] | one request to one response |
@@ -67,6 +68,8 @@ pub mod doctor;
 pub mod edge;
 pub mod hubspot;
 pub mod ingest;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod metrics;
 pub mod recording;
 #[cfg(feature = "hubspot")]

@@ -42,6 +42,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         ],
     ),
     ("body", 1, &["respond", "select", "store"]),
+    ("load", 1, &[]),
     ("metrics", 2, &[]),
     (
         "ingest",
@@ -127,6 +128,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "hubspot::request",
             "hubspot::wire",
             "ingest",
+            "load",
             "metrics",
             "recording",
             "rehearse",

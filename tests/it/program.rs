@@ -9,6 +9,7 @@ mod doctor;
 mod hubspot;
 mod ingest;
 mod keys;
+mod load;
 mod log;
 mod retention;
 mod sound;

@@ -1,0 +1,375 @@
+//! `tonearm load`: from flags to a plan, from its outcome to what is printed and the exit code.
+
+mod values;
+mod words;
+
+use std::collections::HashMap;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::values::{digest, rate, size, span};
+use self::words::{in_words, json};
+use super::{Failure, Outcome, print};
+use crate::config::duration;
+use crate::load::slo::Slo;
+use crate::load::summary::{Outcome as Measured, time_text};
+use crate::load::{self, Expected, Mix, Pace, Plan, Recording, Scenario, Shape, Side, Watch};
+
+/// Rounds where sides take turns.
+const ROUNDS: u32 = 5;
+/// Duration where none is given, of a server on this machine.
+const DURATION: Duration = Duration::from_secs(10);
+/// Listeners where none are given, and where they come and go at a rate.
+const LISTENERS: usize = 8;
+const AT_A_RATE: usize = 256;
+/// How often the line on a terminal is drawn anew.
+const LIVE: Duration = Duration::from_millis(500);
+
+/// Flags of `tonearm load`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Scenarios: seek (ranges of one size anywhere), player (open-ended, read at the bitrate, broken off to
+seek or to resume), storm (open-ended, a little is read, reset; as fast as can be), download (whole
+files), cdn (aligned slices), chain (the resolver is asked for a URL; then begin, seek, resume).
+
+Exit codes: 0 done; 1 an answer was wrong, nothing was answered, or an objective of --slo was missed;
+2 usage; 69 an address cannot be found; 74 a file cannot be read or written.")]
+pub(super) struct Load {
+    /// URLs of recordings over http; - reads them from standard input, one a line
+    #[arg(value_name = "URL")]
+    urls: Vec<String>,
+    /// Ask this resolver for the URLs: its own, with %s where each --id goes
+    #[arg(long, value_name = "URL", requires = "ids", conflicts_with = "urls")]
+    resolver: Option<String>,
+    /// The externalId of a recording behind the resolver; may be repeated
+    #[arg(long = "id", value_name = "ID", requires = "resolver")]
+    ids: Vec<String>,
+    /// What the target is called in the results
+    #[arg(long, value_name = "NAME", default_value = "target")]
+    name: String,
+    /// Compare with the same recordings elsewhere, in turns; repeated under one name, more URLs of it
+    #[arg(long, value_name = "NAME=URL")]
+    versus: Vec<String>,
+    /// What listeners do, by weight, such as seek=8,download=2
+    #[arg(long, value_name = "MIX", default_value = "seek")]
+    scenario: Mix,
+    /// Most requests at once [default: 8, with --rate 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    listeners: Option<u32>,
+    /// Visits a second, whatever became of those before; times run from when a visit was due
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// How long each side is loaded [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    duration: Option<Duration>,
+    /// Time in which the load rises [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    ramp: Duration,
+    /// Turns of each side [default: 1, with --versus 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Bytes of a range or slice; storm and chain read 1 to 4 times as much
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64KiB")]
+    range_size: u64,
+    /// Bytes a second that a player reads
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32KiB")]
+    bitrate: u64,
+    /// Mean time for which a player plays before it seeks
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "5s")]
+    dwell: Duration,
+    /// Longest silence of a server
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
+    timeout: Duration,
+    /// The same seed asks for the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Threads of the load
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// The recording's own file, to compare with; one for all URLs, or one for each in their order
+    #[arg(long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// SHA-256 of the recording in hex, to compare downloads with
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    sha256: Option<[u8; 32]>,
+    /// Compare the bytes of one response in so many; 0 for none. Lengths and ranges always are
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    check_every: u64,
+    /// Objectives, such as p99<50ms,whole.p99.9<1s,errors<0.1%,rate>1000; exit 1 if one is missed
+    #[arg(long, value_name = "CLAUSES")]
+    slo: Option<Slo>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Write a report, one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// An earlier run's JSON, drawn beside this one in the report
+    #[arg(long, value_name = "FILE", requires = "report")]
+    compare: Option<PathBuf>,
+}
+
+impl Load {
+    pub(super) fn run(&self) -> Outcome {
+        let plan = self.plan()?;
+        let earlier = self.compare.as_deref().map(earlier).transpose()?;
+        let _ = writeln!(std::io::stderr(), "{}", announcement(&plan));
+        let outcome = watched(plan).map_err(|error| Failure::new(Failure::IO, error))?;
+        let verdicts = self
+            .slo
+            .as_ref()
+            .map(|slo| slo.judge(&outcome))
+            .unwrap_or_default();
+        let ok = outcome.is_right() && verdicts.iter().all(|verdict| verdict.met);
+        if let Some(path) = &self.report {
+            let page = load::page::page(&outcome, &verdicts, earlier.as_ref());
+            std::fs::write(path, page)
+                .with_context(|| path.display().to_string())
+                .map_err(|error| Failure::new(Failure::IO, error))?;
+        }
+        if self.json {
+            print(&json(&outcome, &verdicts, ok)?);
+        } else {
+            print(&in_words(&outcome, &verdicts));
+        }
+        Ok(if ok { 0 } else { Failure::FINDINGS })
+    }
+
+    fn plan(&self) -> Result<Plan, Failure> {
+        let sides = self.sides()?;
+        self.is_considerate(&sides)?;
+        if self.scenario.has(Scenario::Chain) && self.resolver.is_none() {
+            return Err(usage("chain asks a resolver: --resolver and --id"));
+        }
+        let listeners = self.listeners.map_or(
+            if self.rate.is_some() {
+                AT_A_RATE
+            } else {
+                LISTENERS
+            },
+            |count| usize::try_from(count).unwrap_or(usize::MAX),
+        );
+        let threads = usize::try_from(self.threads).unwrap_or(1);
+        let turns = if sides.len() > 1 { ROUNDS } else { 1 };
+        Ok(Plan {
+            mix: self.scenario.clone(),
+            shape: Shape {
+                range_size: self.range_size,
+                bitrate: self.bitrate,
+                dwell: self.dwell,
+            },
+            pace: self.rate.map_or(Pace::Closed, Pace::Open),
+            duration: self.duration.unwrap_or(DURATION),
+            rounds: self.rounds.unwrap_or(turns),
+            ramp: self.ramp,
+            timeout: self.timeout,
+            seed: self.seed,
+            check_every: self.check_every,
+            threads: threads.min(listeners),
+            listeners,
+            sides,
+        })
+    }
+
+    /// Another machine is loaded only by somebody who has said how long and how much.
+    fn is_considerate(&self, sides: &[Side]) -> Result<(), Failure> {
+        let said = self.duration.is_some() && (self.rate.is_some() || self.listeners.is_some());
+        match sides.iter().find(|side| !side.is_local()) {
+            Some(side) if !said => Err(usage(&format!(
+                "{} is not on this machine: say how long and how much, with --duration and --rate \
+                (or --listeners), and load only what is yours",
+                side.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn sides(&self) -> Result<Vec<Side>, Failure> {
+        let files = self.files()?;
+        let recording = |(number, url): (usize, &String), behind: bool| {
+            let file = files.get(number).or_else(|| files.first()).cloned();
+            let expected = Expected {
+                file,
+                sha256: self.sha256,
+            };
+            let made = if behind {
+                Recording::behind(url, expected)
+            } else {
+                Recording::at(url, expected)
+            };
+            made.map_err(|error| {
+                let code = match error {
+                    load::TargetError::Malformed(_) | load::TargetError::Scheme(_) => {
+                        Failure::USAGE
+                    }
+                    _ => Failure::UNAVAILABLE,
+                };
+                Failure::new(code, error)
+            })
+        };
+        let (urls, behind) = self.targets()?;
+        let of = |urls: &[String], behind| -> Result<Vec<_>, Failure> {
+            urls.iter()
+                .enumerate()
+                .map(|one| recording(one, behind))
+                .collect()
+        };
+        let mut sides = vec![Side {
+            name: self.name.clone(),
+            recordings: of(&urls, behind)?,
+        }];
+        for (name, urls) in self.others()? {
+            let recordings = of(&urls, false)?;
+            sides.push(Side { name, recordings });
+        }
+        if files.len() > 1 && files.len() != sides[0].recordings.len() {
+            return Err(usage("--file is given once, or once for each recording"));
+        }
+        Ok(sides)
+    }
+
+    /// The target's URLs, or its resolver's.
+    fn targets(&self) -> Result<(Vec<String>, bool), Failure> {
+        if let Some(resolver) = &self.resolver {
+            if resolver.matches("%s").count() != 1 {
+                return Err(usage("--resolver needs %s once, where the id goes"));
+            }
+            let urls = self
+                .ids
+                .iter()
+                .map(|id| resolver.replace("%s", id))
+                .collect();
+            return Ok((urls, true));
+        }
+        let mut urls = self.urls.clone();
+        if urls == ["-"] {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::new(Failure::IO, error))?;
+            urls = text.split_whitespace().map(str::to_owned).collect();
+        }
+        if urls.is_empty() {
+            return Err(usage("a URL is needed, or --resolver and --id"));
+        }
+        Ok((urls, false))
+    }
+
+    /// Sides of --versus, in the order in which they were first named.
+    fn others(&self) -> Result<Vec<(String, Vec<String>)>, Failure> {
+        let mut others: Vec<(String, Vec<String>)> = Vec::new();
+        for text in &self.versus {
+            let split = text.split_once('=').filter(|(name, _)| !name.contains('/'));
+            let (name, url) = split.ok_or_else(|| usage("--versus needs NAME=URL"))?;
+            if name == self.name {
+                return Err(usage("--versus needs another name than the target's"));
+            }
+            match others.iter_mut().find(|(known, _)| known == name) {
+                Some((_, urls)) => urls.push(url.to_owned()),
+                None => others.push((name.to_owned(), vec![url.to_owned()])),
+            }
+        }
+        Ok(others)
+    }
+
+    fn files(&self) -> Result<Vec<Arc<Vec<u8>>>, Failure> {
+        let mut read: HashMap<&Path, Arc<Vec<u8>>> = HashMap::new();
+        let mut files = Vec::new();
+        for path in &self.file {
+            if !read.contains_key(path.as_path()) {
+                let bytes = std::fs::read(path)
+                    .with_context(|| path.display().to_string())
+                    .map_err(|error| Failure::new(Failure::IO, error))?;
+                read.insert(path, Arc::new(bytes));
+            }
+            files.extend(read.get(path.as_path()).cloned());
+        }
+        Ok(files)
+    }
+}
+
+fn usage(problem: &str) -> Failure {
+    Failure::new(Failure::USAGE, anyhow!(problem.to_owned()))
+}
+
+fn announcement(plan: &Plan) -> String {
+    let hosts: Vec<_> = plan
+        .sides
+        .iter()
+        .filter_map(|side| side.recordings.first())
+        .map(Recording::label)
+        .collect();
+    format!("{}: {}", plan.in_words(), hosts.join(", "))
+}
+
+/// Runs the plan; Ctrl-C ends it early, and a terminal sees how it goes.
+fn watched(plan: Plan) -> anyhow::Result<Measured> {
+    let terminal = std::io::stderr().is_terminal();
+    let watch = Arc::new(if terminal {
+        Watch::seen()?
+    } else {
+        Watch::unseen()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let shared = Arc::clone(&watch);
+        let mut running = tokio::task::spawn_blocking(move || load::run(&plan, &shared));
+        let mut live = tokio::time::interval(LIVE);
+        let mut passed = Duration::ZERO;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut running => break outcome,
+                _ = interrupt.recv() => watch.stop.store(true, Ordering::Relaxed),
+                _ = terminate.recv() => watch.stop.store(true, Ordering::Relaxed),
+                _ = live.tick() => {
+                    draw(&watch, passed);
+                    passed += LIVE;
+                }
+            }
+        };
+        if terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        Ok(outcome??)
+    })
+}
+
+/// The line of what happened since the last one.
+fn draw(watch: &Watch, passed: Duration) {
+    let Some(live) = watch.take() else { return };
+    let a_second = |count: u64| {
+        let count = u32::try_from(count).map_or(f64::MAX, f64::from);
+        count / LIVE.as_secs_f64()
+    };
+    let mebibytes = a_second(live.bytes >> 10) / 1024.0;
+    let time = |share| time_text(live.within(share).as_secs_f64());
+    let _ = write!(
+        std::io::stderr(),
+        "\r\x1b[K{:>4.0} s  {:.0} req/s  {mebibytes:.0} MiB/s  p50 {}  p99 {}  {} wrong",
+        passed.as_secs_f64(),
+        a_second(live.requests),
+        time(0.5),
+        time(0.99),
+        live.failures
+    );
+}
+
+fn earlier(path: &Path) -> Result<Measured, Failure> {
+    let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
+    let text = std::fs::read(path).with_context(|| path.display().to_string());
+    let text = text.map_err(io)?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no JSON of tonearm load", path.display()))
+        .map_err(io)
+}

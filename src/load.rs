@@ -1,0 +1,201 @@
+//! `tonearm load`: what concurrent listeners ask of a server, measured honestly.
+//!
+//! Decides what is asked when, whether an answer is right, and what is counted. At a rate, time runs
+//! from when a request was due, so that a server that stalls shows in every percentile. It never
+//! retries in silence, never ends for what a server does, and sends only what its [`Plan`] says.
+//!
+//! It speaks HTTP/1.1 without TLS, with a client of its own (`connection`): a load generator that is
+//! slower than the server measures itself.
+
+mod connection;
+mod engine;
+mod head;
+pub mod page;
+mod scenario;
+pub mod slo;
+pub mod summary;
+mod svg;
+mod tally;
+mod target;
+mod watch;
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use self::engine::Worker;
+pub use self::scenario::{Mix, SCENARIOS, Scenario, Shape};
+pub use self::summary::Outcome;
+use self::tally::Tally;
+pub use self::target::{Expected, Recording, TargetError};
+pub use self::watch::{Live, Watch};
+
+/// Longest time that the lengths of recordings are looked for before a run.
+const LOOKING: Duration = Duration::from_secs(2);
+
+/// Why a run cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel gives no poll.
+    #[error("cannot wait for connections")]
+    Poll(#[source] std::io::Error),
+    /// Memory for the figures.
+    #[error("cannot count")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// Figures of two threads that do not fit together.
+    #[error("cannot add up")]
+    Addition(#[from] hdrhistogram::AdditionError),
+    /// A thread ended before its time.
+    #[error("a thread of the load ended before its time")]
+    Thread,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Each listener sends its next one when it has the answer to the last.
+    Closed,
+    /// So many visits a second, more than 0, whatever became of those before.
+    Open(f64),
+}
+
+/// A server, or what else is compared.
+#[derive(Debug)]
+pub struct Side {
+    /// What it is called.
+    pub name: String,
+    /// At least one.
+    pub recordings: Vec<Recording>,
+}
+
+impl Side {
+    /// Whether all of it is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.recordings.iter().any(Recording::is_remote)
+    }
+}
+
+/// All that is to be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// At least one; the others are compared with the first.
+    pub sides: Vec<Side>,
+    /// What listeners do.
+    pub mix: Mix,
+    /// Sizes and times of that.
+    pub shape: Shape,
+    /// When requests are sent.
+    pub pace: Pace,
+    /// Most requests at once, at least 1.
+    pub listeners: usize,
+    /// For each side, all rounds together.
+    pub duration: Duration,
+    /// Turns of each side, at least 1.
+    pub rounds: u32,
+    /// Time in which the load rises, at the beginning of each round.
+    pub ramp: Duration,
+    /// Longest silence of a server.
+    pub timeout: Duration,
+    /// The same seed asks for the same bytes.
+    pub seed: u64,
+    /// The bytes of one response in so many are compared; 0 for none.
+    pub check_every: u64,
+    /// At least 1, and at most one a listener.
+    pub threads: usize,
+}
+
+/// Does it. Blocks until it is over.
+///
+/// # Errors
+/// [`LoadError`], of this machine; what servers do is counted.
+pub fn run(plan: &Plan, watch: &Watch) -> Result<Outcome, LoadError> {
+    allow_sockets(plan.listeners);
+    for side in &plan.sides {
+        look(plan, side, watch)?;
+    }
+    let mut rounds = Vec::new();
+    let stopped = || watch.stop.load(std::sync::atomic::Ordering::Relaxed);
+    for round in 0..plan.rounds {
+        let mut tallies = Vec::new();
+        for side in &plan.sides {
+            tallies.push(drive(plan, side, round, watch)?);
+        }
+        rounds.push(tallies);
+        if stopped() {
+            break;
+        }
+    }
+    Outcome::of(plan, &rounds)
+}
+
+/// One round of one side, with all threads.
+fn drive(plan: &Plan, side: &Side, round: u32, watch: &Watch) -> Result<Tally, LoadError> {
+    let length = plan.duration / plan.rounds;
+    let seed = plan.seed.wrapping_add(u64::from(round));
+    let work = |index| Worker::new(plan, side, index, seed, watch)?.run(length, watch);
+    let tallies: Vec<_> = std::thread::scope(|scope| {
+        let begin = |index| scope.spawn(move || work(index));
+        let threads: Vec<_> = (0..plan.threads).map(begin).collect();
+        let end = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
+        threads.into_iter().map(end).collect()
+    });
+    let mut sum = Tally::new()?;
+    for (index, tally) in tallies.into_iter().enumerate() {
+        let tally = tally.map_err(|_| LoadError::Thread)??;
+        sum.beside(&tally)?;
+        sum.threads = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        sum.plays.extend(tally.plays);
+    }
+    Ok(sum)
+}
+
+/// Asks for one byte of each recording, so that its length is known to all listeners from their first
+/// request on, and a seed repeats a run. What goes wrong will do so again, and is counted then.
+fn look(plan: &Plan, side: &Side, watch: &Watch) -> Result<(), LoadError> {
+    Worker::new(plan, side, 0, plan.seed, &Watch::unseen())?.look(LOOKING.min(plan.timeout), watch)
+}
+
+/// A connection is a descriptor: as many as may be had. Where there are fewer, it is counted.
+fn allow_sockets(listeners: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = wide(listeners) + 64;
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = limit.maximum.map_or(wanted, |most| most.min(wanted));
+        let _ = setrlimit(
+            Resource::Nofile,
+            rustix::process::Rlimit {
+                current: Some(current),
+                ..limit
+            },
+        );
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is measured is the time between two requests"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+/// A number of bytes as an index; what is too much for one is the largest.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// To the nearest number of 53 binary digits.
+fn float(number: u64) -> f64 {
+    let half = |part: u64| u32::try_from(part & u64::from(u32::MAX)).map_or(0.0, f64::from);
+    half(number >> 32) * 4_294_967_296.0 + half(number)
+}
+
+/// Rounded down, and at least 0; what is too much is the most.
+fn whole(number: f64) -> u64 {
+    Duration::try_from_secs_f64(number).map_or(u64::MAX, |seconds| seconds.as_secs())
+}

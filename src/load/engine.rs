@@ -1,0 +1,355 @@
+//! One thread's share of the load: many listeners, one poll, and the times at which requests are due.
+
+mod exchange;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use super::connection::{Connection, Exchange, SCRATCH, Wrong};
+use super::scenario::{Ask, Range, Script, due, joins};
+use super::tally::{Failure, Tally, record};
+use super::target::Request;
+use super::watch::{Report, Watch};
+use super::{LoadError, Pace, Plan, Side, clock, wide};
+
+/// How often time-outs are looked for.
+const SWEEP: Duration = Duration::from_millis(100);
+/// How often a player reads on.
+const SIP: Duration = Duration::from_millis(100);
+/// Audio that a player takes at once when it begins, as a time at its bitrate.
+const BUFFER: Duration = Duration::from_secs(1);
+/// The waits of a poll are in milliseconds: a shorter one is spent looking.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// It looks for more to do without waiting for so long after there was something.
+const AWAKE: Duration = Duration::from_micros(500);
+/// Steps of rest after a look in vain.
+const PAUSE: u32 = 32;
+
+/// A listener: a course, at most one connection, at most one request under way.
+struct Listener {
+    script: Script,
+    connection: Option<Connection>,
+    exchange: Option<Exchange>,
+    /// What is asked for once the resolver has answered, and since when it is due.
+    pending: Option<(Ask, Instant)>,
+    /// The URL that the resolver gave for a recording.
+    resolved: Option<(usize, Arc<Request>)>,
+    renewals: u8,
+    requests: u64,
+    failures_in_a_row: u32,
+    /// Told by a timer, so that one set for an earlier request wakes nobody.
+    turn: u64,
+}
+
+impl Listener {
+    fn new(script: Script) -> Self {
+        Self {
+            script,
+            connection: None,
+            exchange: None,
+            pending: None,
+            resolved: None,
+            renewals: 0,
+            requests: 0,
+            failures_in_a_row: 0,
+            turn: 0,
+        }
+    }
+}
+
+pub(super) struct Worker<'a> {
+    plan: &'a Plan,
+    side: &'a Side,
+    /// This thread's number.
+    index: usize,
+    seed: u64,
+    poll: Poll,
+    listeners: Vec<Listener>,
+    /// At a rate: listeners with nothing to do, and visits for which there was none.
+    idle: Vec<usize>,
+    backlog: VecDeque<(u64, Instant)>,
+    /// The next visit that is this thread's.
+    next: u64,
+    /// When, which listener, and its turn.
+    timers: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    again: Vec<usize>,
+    /// Listeners that could not even get a connection.
+    unsent: Vec<(usize, Wrong)>,
+    swept: Instant,
+    /// When there was last something to do.
+    worked: Instant,
+    scratch: Vec<u8>,
+    /// By URL that a resolver gave: the same one is looked up once.
+    requests: HashMap<String, Arc<Request>>,
+    began: Instant,
+    /// Recordings whose length is to be found out, where this is all that is done.
+    looking: Option<Vec<usize>>,
+    report: Report,
+    tally: Tally,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        side: &'a Side,
+        index: usize,
+        seed: u64,
+        watch: &Watch,
+    ) -> Result<Self, LoadError> {
+        let mine = (index..plan.listeners).step_by(plan.threads);
+        let course = |number| {
+            let number = wide(number);
+            Listener::new(Script::new(plan.mix.of(number), seed, number))
+        };
+        let listeners: Vec<_> = mine.map(course).collect();
+        let began = clock();
+        Ok(Self {
+            plan,
+            side,
+            index,
+            seed,
+            poll: Poll::new().map_err(LoadError::Poll)?,
+            idle: Vec::new(),
+            backlog: VecDeque::new(),
+            next: wide(index),
+            timers: BinaryHeap::new(),
+            again: Vec::new(),
+            unsent: Vec::new(),
+            swept: began,
+            worked: began,
+            scratch: vec![0; SCRATCH],
+            requests: HashMap::new(),
+            began,
+            looking: None,
+            report: Report::new(watch)?,
+            tally: Tally::new()?,
+            listeners,
+        })
+    }
+
+    /// Drives the load for as long as it is to last, or until it is to stop.
+    pub(super) fn run(mut self, length: Duration, watch: &Watch) -> Result<Tally, LoadError> {
+        self.began = clock();
+        let end = self.began + length;
+        self.join();
+        let mut events = Events::with_capacity(1024);
+        let mut now = self.began;
+        while now < end && !watch.stop.load(Ordering::Relaxed) {
+            self.release(now);
+            self.fire(now);
+            self.sweep(now);
+            self.report.pass(now, &self.tally, watch);
+            self.turn(&mut events, now, end)?;
+            now = clock();
+        }
+        self.close_books(now);
+        self.tally.elapsed = now - self.began;
+        self.tally.threads = 1;
+        self.report.pass_last(&self.tally, watch);
+        Ok(self.tally)
+    }
+
+    /// Asks each recording for one byte, unless its length is known.
+    pub(super) fn look(mut self, length: Duration, watch: &Watch) -> Result<(), LoadError> {
+        let recordings = self.side.recordings.iter().enumerate();
+        let unknown = recordings.filter(|(_, recording)| recording.length().is_none());
+        self.looking = Some(unknown.map(|(number, _)| number).collect());
+        let mut events = Events::with_capacity(1024);
+        let mut now = clock();
+        let end = now + length;
+        for index in 0..self.listeners.len() {
+            self.go_on(index, now);
+        }
+        while now < end
+            && self.idle.len() < self.listeners.len()
+            && !watch.stop.load(Ordering::Relaxed)
+        {
+            self.turn(&mut events, now, end)?;
+            now = clock();
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, index: usize, recording: usize) {
+        let ask = Ask {
+            recording,
+            range: Range::Closed(0, 0),
+            enough: u64::MAX,
+            dwell: None,
+            anew: false,
+        };
+        self.ask(index, ask, clock());
+    }
+
+    /// Listeners begin one after the other; at a rate they wait for visits.
+    fn join(&mut self) {
+        let count = self.listeners.len();
+        if matches!(self.plan.pace, Pace::Open(_)) {
+            self.idle.extend((0..count).rev());
+            return;
+        }
+        for index in 0..count {
+            let number = index * self.plan.threads + self.index;
+            let after = joins(number, self.plan.listeners, self.plan.ramp);
+            self.wake(self.began + after, index);
+        }
+    }
+
+    fn wake(&mut self, at: Instant, index: usize) {
+        let turn = self.listeners[index].turn;
+        self.timers.push(Reverse((at, index, turn)));
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        match self.plan.pace {
+            _ if self.looking.is_some() => None,
+            Pace::Closed => None,
+            Pace::Open(rate) => self.began.checked_add(due(self.next, rate, self.plan.ramp)),
+        }
+    }
+
+    /// Gives the visits that are due by now to listeners that are free.
+    fn release(&mut self, now: Instant) {
+        while let Some(due) = self.next_due().filter(|due| *due <= now) {
+            let number = self.next;
+            self.next += wide(self.plan.threads);
+            record(&mut self.tally.lag, now - due);
+            match self.idle.pop() {
+                Some(index) => self.visit(index, number, due),
+                None => {
+                    self.tally.queued += 1;
+                    self.backlog.push_back((number, due));
+                }
+            }
+        }
+    }
+
+    fn visit(&mut self, index: usize, number: u64, due: Instant) {
+        self.listeners[index].script = Script::new(self.plan.mix.of(number), self.seed, number);
+        self.begin(index, due);
+    }
+
+    /// Wakes listeners whose time has come.
+    fn fire(&mut self, now: Instant) {
+        while let Some(Reverse((at, index, turn))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let listener = &self.listeners[index];
+            match listener.exchange {
+                _ if listener.turn != turn => {}
+                None => self.begin(index, now),
+                Some(_) => self.sip(index, now),
+            }
+        }
+    }
+
+    /// A player reads on, or stops.
+    fn sip(&mut self, index: usize, now: Instant) {
+        let Some(exchange) = &mut self.listeners[index].exchange else {
+            return;
+        };
+        let Some(dwell) = exchange.ask.dwell else {
+            return;
+        };
+        let played = now - exchange.first.unwrap_or(now);
+        if played >= dwell {
+            return self.done(index, false);
+        }
+        let audio = (played + BUFFER).as_secs_f64() * super::float(self.plan.shape.bitrate);
+        exchange.allowed = super::whole(audio);
+        self.wake(now + SIP, index);
+        self.advance(index);
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if now - self.swept < SWEEP {
+            return;
+        }
+        self.swept = now;
+        for index in 0..self.listeners.len() {
+            let exchange = self.listeners[index].exchange.as_ref();
+            let quiet = exchange.map(|exchange| now.saturating_duration_since(exchange.heard));
+            if quiet.is_some_and(|quiet| quiet > self.plan.timeout) {
+                let text = format!("nothing for {:?}", self.plan.timeout);
+                self.failed(index, (Failure::TimedOut, text));
+            }
+        }
+    }
+
+    /// Looks after every connection that is ready, or waits for one.
+    fn turn(&mut self, events: &mut Events, now: Instant, end: Instant) -> Result<(), LoadError> {
+        let wait = self.wait(now, end);
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                return Err(LoadError::Poll(error));
+            }
+            _ => {}
+        }
+        let worked = !events.is_empty() || !self.again.is_empty() || !self.unsent.is_empty();
+        if worked {
+            self.worked = clock();
+        } else {
+            // So that the kernel's queue is not fought for.
+            (0..PAUSE).for_each(|_| std::hint::spin_loop());
+        }
+        if !worked || !wait.is_zero() {
+            self.tally.idle += clock() - now;
+        }
+        let again = std::mem::take(&mut self.again);
+        for event in &*events {
+            self.advance(event.token().0);
+        }
+        for index in again {
+            if let Some(connection) = &mut self.listeners[index].connection {
+                connection.queued = false;
+            }
+            self.advance(index);
+        }
+        for (index, wrong) in std::mem::take(&mut self.unsent) {
+            self.failed(index, wrong);
+        }
+        Ok(())
+    }
+
+    /// How long to wait for connections at most. For a while it looks without waiting: to wake it
+    /// would cost a server on the same machine more than the request itself.
+    fn wait(&self, now: Instant, end: Instant) -> Duration {
+        if !self.again.is_empty() || !self.unsent.is_empty() || now - self.worked < AWAKE {
+            return Duration::ZERO;
+        }
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let next = [timer, self.next_due(), Some(now + SWEEP), Some(end)];
+        let next = next.into_iter().flatten().min().unwrap_or(end);
+        // Rounded up by the poll, so that a whole one must be left.
+        let wait = next.saturating_duration_since(now);
+        wait.checked_sub(SHORTEST_WAIT).unwrap_or_default()
+    }
+
+    /// Adds what is still unanswered. At a rate it counts as answered now, which it would have been
+    /// at the earliest.
+    fn close_books(&mut self, now: Instant) {
+        let under_way = self.listeners.iter().filter_map(|listener| {
+            let exchange = listener.exchange.as_ref()?;
+            exchange.first.is_none().then_some(exchange.due)
+        });
+        let waiting = under_way.chain(self.backlog.iter().map(|(_, due)| *due));
+        for due in waiting {
+            let waited = now.saturating_duration_since(due);
+            self.tally.unanswered += 1;
+            self.tally.longest = self.tally.longest.max(waited);
+            if matches!(self.plan.pace, Pace::Open(_)) {
+                record(&mut self.tally.first, waited);
+                record(&mut self.tally.whole, waited);
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A request's way: begun, its URL asked for where a resolver has it, sent, read, counted; and what
+//! its listener does then.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::Worker;
+use crate::load::connection::{Connection, Exchange, Progress, Wrong};
+use crate::load::scenario::{Ask, Range};
+use crate::load::tally::{Failure, Play, record};
+use crate::load::target::{Checker, Request};
+use crate::load::{Pace, clock};
+
+/// First and longest rest of a listener after failures that follow each other.
+const REST: Duration = Duration::from_millis(10);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// Times that a URL is asked for anew for one request.
+const RENEWALS: u8 = 1;
+
+/// What a resolver answers.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "authenticatedUrl")]
+    url: String,
+}
+
+impl Worker<'_> {
+    /// A listener's next request.
+    pub(super) fn begin(&mut self, index: usize, due: Instant) {
+        let recordings = &self.side.recordings;
+        let listener = &mut self.listeners[index];
+        let ask = listener
+            .script
+            .next(&self.plan.shape, recordings.len(), |recording| {
+                recordings[recording].length()
+            });
+        if ask.anew {
+            listener.resolved = None;
+        }
+        listener.renewals = 0;
+        self.ask(index, ask, due);
+    }
+
+    /// Sends a request, or the question for its URL first.
+    pub(super) fn ask(&mut self, index: usize, ask: Ask, due: Instant) {
+        let recording = &self.side.recordings[ask.recording];
+        let listener = &mut self.listeners[index];
+        let known = listener.resolved.as_ref();
+        let known = known.filter(|(which, _)| *which == ask.recording);
+        let (request, question) = match known {
+            Some((_, request)) if recording.resolved => (request, false),
+            _ => (&recording.request, recording.resolved),
+        };
+        listener.pending = question.then_some((ask, due));
+        let now = clock();
+        let nth = listener.requests;
+        let every = self.plan.check_every;
+        let checked = !question && every > 0 && nth.is_multiple_of(every);
+        let whole = ask.range == Range::Whole;
+        let exchange = Exchange {
+            request: Arc::clone(request),
+            ask,
+            due,
+            begun: now,
+            first: None,
+            heard: now,
+            status: 0,
+            at: 0,
+            length: 0,
+            allowed: ask.dwell.map_or(u64::MAX, |_| 1),
+            checker: checked.then(|| Checker::new(recording, ask.range.first(), whole)),
+            answer: question.then(Vec::new),
+        };
+        listener.requests += u64::from(!question);
+        listener.turn += 1;
+        self.send(index, exchange);
+    }
+
+    fn send(&mut self, index: usize, exchange: Exchange) {
+        let listener = &mut self.listeners[index];
+        let address = exchange.request.address;
+        if listener
+            .connection
+            .as_ref()
+            .is_some_and(|kept| kept.address != address)
+        {
+            listener.connection = None;
+        }
+        if listener.connection.is_none() {
+            self.tally.connections += 1;
+            match Connection::open(address, self.poll.registry(), index) {
+                Ok(connection) => listener.connection = Some(connection),
+                Err(error) => {
+                    listener.exchange = Some(exchange);
+                    let wrong = (Failure::of(&error), error.to_string());
+                    return self.unsent.push((index, wrong));
+                }
+            }
+        }
+        let connection = listener.connection.as_mut();
+        let broken = connection.is_some_and(|connection| connection.ask(&exchange));
+        listener.exchange = Some(exchange);
+        if broken {
+            self.queue(index);
+        }
+    }
+
+    /// Has a connection looked at in the next turn: it never recurses.
+    fn queue(&mut self, index: usize) {
+        if let Some(connection) = &mut self.listeners[index].connection
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.again.push(index);
+        }
+    }
+
+    pub(super) fn advance(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        let Some(connection) = &mut listener.connection else {
+            return;
+        };
+        let Some(exchange) = &mut listener.exchange else {
+            if connection.is_closed() {
+                listener.connection = None;
+            }
+            return;
+        };
+        let recording = &self.side.recordings[exchange.ask.recording];
+        let (before, had_first) = (exchange.at, exchange.first.is_some());
+        let progress = connection.advance(exchange, recording, &mut self.scratch, clock);
+        let came = exchange.at - before;
+        let paced = exchange.ask.dwell.is_some() && exchange.answer.is_none();
+        if came > 0 {
+            let now = clock();
+            exchange.heard = now;
+            self.tally.bytes += came;
+            self.tally.second(now - self.began).bytes += came;
+        }
+        let starts = !had_first && exchange.first.is_some() && paced;
+        match progress {
+            Progress::Waiting => {}
+            Progress::More => self.queue(index),
+            Progress::Enough => exchange.heard = clock(),
+            Progress::Done(kept) => return self.done(index, kept),
+            Progress::Closed => return self.reopen(index),
+            Progress::Failed(wrong) => return self.failed(index, wrong),
+        }
+        if starts {
+            self.wake(clock(), index);
+        }
+    }
+
+    /// Asks the same again on a new connection, since the server closed the old one between two.
+    fn reopen(&mut self, index: usize) {
+        self.listeners[index].connection = None;
+        if let Some(exchange) = self.listeners[index].exchange.take() {
+            self.send(index, exchange);
+        }
+    }
+
+    /// An exchange is over, and the answer was right.
+    pub(super) fn done(&mut self, index: usize, kept: bool) {
+        let listener = &mut self.listeners[index];
+        let Some(exchange) = listener.exchange.take() else {
+            return;
+        };
+        if !kept
+            && let Some(connection) = listener.connection.take()
+            && exchange.at < exchange.length
+        {
+            connection.abort();
+        }
+        listener.failures_in_a_row = 0;
+        if exchange.answer.is_some() {
+            return self.resolved(index, exchange);
+        }
+        let now = clock();
+        listener.script.leave(exchange.end());
+        self.count(index, &exchange, now);
+        self.go_on(index, now);
+    }
+
+    fn count(&mut self, index: usize, exchange: &Exchange, now: Instant) {
+        let tally = &mut self.tally;
+        tally.requests += 1;
+        tally.second(now - self.began).requests += 1;
+        *tally.statuses.entry(exchange.status).or_default() += 1;
+        tally.compared += exchange
+            .checker
+            .as_ref()
+            .map_or(0, |checker| checker.compared);
+        let aborted = exchange.at < exchange.length;
+        tally.aborted += u64::from(aborted);
+        tally.aborted_bytes += exchange.length - exchange.at;
+        let first = exchange.first.unwrap_or(now);
+        record(&mut tally.first, first - exchange.due);
+        self.report.first(first - exchange.due);
+        if exchange.ask.dwell.is_none() {
+            record(&mut tally.whole, now - exchange.due);
+        }
+        // One listener is followed, so that one can see what it did.
+        if index == 0 && self.index == 0 {
+            tally.played(Play {
+                began: exchange.begun - self.began,
+                ended: now - self.began,
+                first: exchange.ask.range.first(),
+                end: exchange.end(),
+                aborted,
+            });
+        }
+    }
+
+    /// What a listener does after a request that is over.
+    pub(super) fn go_on(&mut self, index: usize, now: Instant) {
+        if let Some(unknown) = &mut self.looking {
+            return match unknown.pop() {
+                Some(recording) => self.look_at(index, recording),
+                None => self.idle.push(index),
+            };
+        }
+        let at_a_rate = matches!(self.plan.pace, Pace::Open(_));
+        if !at_a_rate || !self.listeners[index].script.is_over() {
+            return self.begin(index, now);
+        }
+        match self.backlog.pop_front() {
+            Some((number, due)) => self.visit(index, number, due),
+            None => self.idle.push(index),
+        }
+    }
+
+    /// The resolver has answered: the request follows that was waiting for it.
+    fn resolved(&mut self, index: usize, exchange: Exchange) {
+        let now = clock();
+        record(&mut self.tally.resolve, now - exchange.begun);
+        let answer = exchange.answer.as_deref().unwrap_or_default();
+        let parsed: Result<Answer, _> = serde_json::from_slice(answer);
+        let request = match parsed {
+            Ok(answer) => self.request(answer.url),
+            Err(_) => Err("the answer is no JSON with an authenticatedUrl".to_owned()),
+        };
+        let listener = &mut self.listeners[index];
+        match (request, listener.pending.take()) {
+            (Ok(request), Some((ask, due))) => {
+                listener.resolved = Some((ask.recording, request));
+                self.ask(index, ask, due);
+            }
+            (Err(problem), _) => {
+                listener.exchange = Some(exchange);
+                self.failed(index, (Failure::NoUrl, problem));
+            }
+            (Ok(_), None) => self.go_on(index, now),
+        }
+    }
+
+    fn request(&mut self, url: String) -> Result<Arc<Request>, String> {
+        if let Some(known) = self.requests.get(&url) {
+            return Ok(Arc::clone(known));
+        }
+        // URLs change as they expire; what was is not needed.
+        if self.requests.len() > self.side.recordings.len() {
+            self.requests.clear();
+        }
+        let request = Request::new(&url).map_err(|error| error.to_string())?;
+        if self.side.is_local() && !request.address.ip().is_loopback() {
+            return Err("the resolver's URL leaves this machine".to_owned());
+        }
+        let request = Arc::new(request);
+        self.requests.insert(url, Arc::clone(&request));
+        Ok(request)
+    }
+
+    /// Counts what went wrong. The run goes on.
+    pub(super) fn failed(&mut self, index: usize, (failure, example): Wrong) {
+        let listener = &mut self.listeners[index];
+        if let Some(connection) = listener.connection.take() {
+            connection.abort();
+        }
+        let Some(exchange) = listener.exchange.take() else {
+            return;
+        };
+        let resolves = self.side.recordings[exchange.ask.recording].resolved;
+        let expired = matches!(failure, Failure::Status(403 | 410)) && exchange.answer.is_none();
+        if expired && resolves && listener.renewals < RENEWALS {
+            listener.renewals += 1;
+            listener.resolved = None;
+            self.tally.renewed += 1;
+            return self.ask(index, exchange.ask, exchange.due);
+        }
+        let now = clock();
+        listener.turn += 1;
+        listener.script.give_up();
+        if exchange.status > 0 {
+            *self.tally.statuses.entry(exchange.status).or_default() += 1;
+        }
+        self.tally.fail(now - self.began, failure, || example);
+        if matches!(self.plan.pace, Pace::Closed) && self.looking.is_none() {
+            // Or a server that refuses would be asked as fast as a processor can.
+            let rest = REST * 2_u32.saturating_pow(listener.failures_in_a_row.min(16));
+            listener.failures_in_a_row += 1;
+            let rest = rest.min(LONGEST_REST);
+            self.wake(now + rest, index);
+        } else {
+            self.go_on(index, now);
+        }
+    }
+}
