@@ -78,6 +78,14 @@ impl Stored {
     ///
     /// # Errors
     /// [`StoreError`], of a bucket only.
+    #[cfg_attr(
+        not(feature = "object"),
+        expect(
+            clippy::unused_async,
+            unused_variables,
+            reason = "a bucket is waited for, with the feature"
+        )
+    )]
     pub async fn open(self, first: Option<ByteRange>) -> Result<Source, StoreError> {
         match self.0 {
             Kept::Local(held) => Ok(Source::File(held.handle.clone())),
