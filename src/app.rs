@@ -43,7 +43,7 @@ use crate::sign::{
     Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, pull,
     verify,
 };
-use crate::store::{Handle, Store, StoreError};
+use crate::store::{Source, Store, StoreError};
 
 /// Most bytes of a request's content that are read in order to keep its connection.
 const DISCARDED_CONTENT: usize = 64 * 1024;
@@ -95,8 +95,8 @@ pub struct App {
     cdn: Option<Signer>,
 }
 
-/// An answer, and the file its stored pieces are read from.
-type Outgoing = (Answer, Option<Handle>);
+/// An answer, and what its stored pieces are read from.
+type Outgoing = (Answer, Option<Source>);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -222,11 +222,23 @@ impl App {
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
         let (grant, keeper) = self.authorize(request, now)?;
-        let stored = self
-            .store
-            .locate(&grant, now)
-            .await
-            .map_err(Rejection::Store)?;
+        let sent = match self.send(&grant, keeper, request, now, entry).await {
+            // What was known of it is a moment old; now it is known anew.
+            Err(StoreError::Replaced) => self.send(&grant, keeper, request, now, entry).await,
+            sent => sent,
+        };
+        sent.map_err(Rejection::Store)
+    }
+
+    async fn send(
+        &self,
+        grant: &Grant,
+        keeper: Keeper,
+        request: &Effective<'_>,
+        now: UnixTime,
+        entry: &mut Entry,
+    ) -> Result<Outgoing, StoreError> {
+        let stored = self.store.locate(grant, now).await?;
         let representation = stored.described().representation();
         let selection = select(request.method, request.fields, representation, now);
         entry.selected(&selection);
@@ -236,7 +248,10 @@ impl App {
             now,
         };
         let answer = respond(&selection, stored.described(), terms);
-        Ok((answer, Some(stored.open())))
+        let first = answer
+            .first_stored()
+            .filter(|_| request.method != Method::HEAD);
+        Ok((answer, Some(stored.open(first).await?)))
     }
 
     /// Who may read, and so who may keep what is read: an edge that shows its secret, else a viewer
@@ -372,7 +387,7 @@ impl Handler for App {
             }
             None => self.answer(&head, &arrival, &mut entry).await,
         };
-        let (mut answer, handle) = match outgoing {
+        let (mut answer, source) = match outgoing {
             Ok(outgoing) => outgoing,
             Err(rejection) => {
                 self.note(&rejection, &mut entry);
@@ -385,7 +400,7 @@ impl Handler for App {
             answer = answer.closing();
         }
         // Where there is a recording, `respond` has said so.
-        if handle.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
+        if source.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
         if is_upload {
@@ -395,7 +410,7 @@ impl Handler for App {
             answer = answer.without_payload();
         }
         let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
-        let body = FileBody::new(std::mem::take(&mut answer.payload), handle)
+        let body = FileBody::new(std::mem::take(&mut answer.payload), source)
             .on_lane(arrival.lane)
             .on_end(move |ended| {
                 delivery.ended(ended);

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 pub use self::segment::{Lane, MAX_SEGMENT, Segment};
 use crate::respond::Piece;
 use crate::select::ByteRange;
-use crate::store::Handle;
+use crate::store::{Handle, Source};
 
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
@@ -79,6 +79,8 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 pub struct FileBody {
     pieces: VecDeque<Piece>,
     handle: Option<Handle>,
+    #[cfg(feature = "object")]
+    remote: Option<Box<Remote>>,
     lane: Option<Lane>,
     work: Option<Work>,
     window: u64,
@@ -88,6 +90,13 @@ pub struct FileBody {
     on_end: Option<OnEnd>,
     /// How others know that it is still there.
     presence: Option<Arc<()>>,
+}
+
+/// An object, and the range of it that is being sent.
+#[cfg(feature = "object")]
+struct Remote {
+    reading: Box<crate::store::Reading>,
+    stream: Option<crate::store::Stream>,
 }
 
 /// What the blocking pool does for a body.
@@ -121,13 +130,26 @@ impl FileBody {
         if pieces.iter().any(beyond) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self::new(pieces, Some(handle)))
+        Ok(Self::new(pieces, Some(Source::File(handle))))
     }
 
-    /// A body of `pieces`, of which the stored ones are ranges of `handle`.
+    /// A body of `pieces`, of which the stored ones are ranges of `source`.
     #[must_use]
-    pub fn new(pieces: Vec<Piece>, handle: Option<Handle>) -> Self {
+    pub fn new(pieces: Vec<Piece>, source: Option<Source>) -> Self {
+        #[cfg(feature = "object")]
+        let (handle, remote) = match source {
+            Some(Source::File(handle)) => (Some(handle), None),
+            Some(Source::Object(reading)) => {
+                let stream = None;
+                (None, Some(Box::new(Remote { reading, stream })))
+            }
+            None => (None, None),
+        };
+        #[cfg(not(feature = "object"))]
+        let handle = source.map(|Source::File(handle)| handle);
         Self {
+            #[cfg(feature = "object")]
+            remote,
             promised: pieces.iter().map(Piece::len).sum(),
             pieces: pieces.into(),
             handle,
@@ -215,6 +237,20 @@ impl FileBody {
                 let bytes = bytes.clone();
                 self.pieces.pop_front();
                 Poll::Ready(Some(Ok(bytes.into())))
+            }
+            #[cfg(feature = "object")]
+            Some(Piece::Stored(range)) if let Some(remote) = &mut self.remote => {
+                let stream = remote
+                    .stream
+                    .get_or_insert_with(|| remote.reading.stream(*range));
+                match ready!(stream.poll_next(cx)) {
+                    Some(part) => Poll::Ready(Some(part.map(Segment::from))),
+                    None => {
+                        remote.stream = None;
+                        self.pieces.pop_front();
+                        self.poll_next(cx)
+                    }
+                }
             }
             Some(Piece::Stored(_)) => {
                 let Some(window) = self.take_window() else {

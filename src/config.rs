@@ -30,6 +30,7 @@ use crate::recording::Id;
 use crate::route::Template;
 use crate::server;
 use crate::sign::{MIN_TTL, Policy};
+use crate::store::{Bucket, Limits};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "tonearm.toml";
@@ -61,7 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "storage",
         "storage",
-        "directory of recordings, {appId}/{externalAccountId}/{externalId}.{wav,flac,mp3,mp4,m4a}",
+        "directory, or s3://, gs:// or az:// with bucket and prefix, of recordings: {appId}/{externalAccountId}/{externalId}.{wav,flac,mp3,mp4,m4a}",
     ),
     row(
         "listen",
@@ -259,6 +260,21 @@ pub const SETTINGS: &[Setting] = &[
         "longest time running responses get to finish after a stop was asked for",
     ),
     row(
+        "object.endpoint",
+        "",
+        "where the bucket is, path style, if not at its cloud: such as http://127.0.0.1:9000",
+    ),
+    row(
+        "object.timeout",
+        "10s",
+        "longest wait for an answer of the bucket, and for more of one",
+    ),
+    row(
+        "object.max_requests",
+        "1024",
+        "requests to the bucket that may be under way, streams among them",
+    ),
+    row(
         "log.filter",
         "info",
         "what is logged: error, warn, info, debug, trace, or directives such as info,tonearm::access=off",
@@ -329,11 +345,33 @@ impl Cdn {
     }
 }
 
+/// Where recordings lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In a directory of this machine.
+    Directory(PathBuf),
+    /// In a bucket.
+    Bucket(Bucket),
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Bucket(bucket) => bucket.fmt(f),
+        }
+    }
+}
+
 /// What the program needs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The store's directory.
-    pub storage: PathBuf,
+    /// Where recordings lie.
+    pub storage: Storage,
+    /// Where the bucket is, if not at its cloud.
+    pub endpoint: Option<String>,
+    /// What a bucket is asked.
+    pub bucket_limits: Limits,
     /// The public listener.
     pub listen: SocketAddr,
     /// The admin listener.
@@ -421,7 +459,12 @@ impl Values {
     pub fn config(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
         Ok(Config {
-            storage: self.get("storage", path)?,
+            storage: self.get("storage", storage)?,
+            endpoint: self.get("object.endpoint", endpoint)?,
+            bucket_limits: Limits {
+                timeout: self.get("object.timeout", positive)?,
+                requests: self.get("object.max_requests", requests)?,
+            },
             listen: self.get("listen", address)?,
             admin_listen: self.get("admin_listen", address)?,
             keyring: self.get("keyring", path)?,
@@ -575,9 +618,39 @@ fn path(text: &str) -> Result<PathBuf, String> {
         return Err("a path is needed".to_owned());
     }
     if text.contains("://") {
-        return Err("only directories of this machine are served".to_owned());
+        return Err("a path of this machine is needed".to_owned());
     }
     Ok(text.into())
+}
+
+fn storage(text: &str) -> Result<Storage, String> {
+    if text.contains("://") {
+        return parse(text).map(Storage::Bucket);
+    }
+    path(text).map(Storage::Directory)
+}
+
+/// Scheme and authority, and perhaps a path: what a bucket's name is put behind.
+fn endpoint(text: &str) -> Result<Option<String>, String> {
+    let is_url = |text: &str| {
+        let rest = text
+            .strip_prefix("https://")
+            .or(text.strip_prefix("http://"));
+        // Credentials in a URL end in logs.
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#']))
+    };
+    match text {
+        "" => Ok(None),
+        text if is_url(text) => Ok(Some(text.trim_end_matches('/').to_owned())),
+        _ => Err("an http:// or https:// URL without credentials is needed".to_owned()),
+    }
+}
+
+fn requests(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=65536) => Ok(count),
+        _ => Err("a number from 1 to 65536 is needed".to_owned()),
+    }
 }
 
 fn secret(file: &Path) -> Result<Zeroizing<String>, String> {

@@ -271,6 +271,13 @@ impl EntityTag {
         Self(format!("\"{length:x}-{modified_ns:x}\"").into())
     }
 
+    /// The tag of an object, by a digest of what its store calls this version.
+    #[must_use]
+    #[cfg(feature = "object")]
+    pub(crate) fn from_store(digest: &[u8; 32]) -> Self {
+        Self(format!("\"v-{}\"", hex(&digest[..16])).into())
+    }
+
     /// The tag as it stands in a field, with its quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {

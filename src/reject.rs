@@ -155,6 +155,7 @@ impl Rejection {
             R::Store(ChangeError::Busy) => StatusCode::LOCKED,
             R::Store(ChangeError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             R::Store(ChangeError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
+            R::Store(ChangeError::Bucket) => StatusCode::NOT_IMPLEMENTED,
             R::Store(ChangeError::Store(error)) => self.store_status(error),
         }
     }
@@ -166,7 +167,12 @@ impl Rejection {
             StoreError::Erased if matches!(self, Self::Unknown(_)) => StatusCode::NOT_FOUND,
             StoreError::Erased => StatusCode::GONE,
             StoreError::Refused(_) => StatusCode::FORBIDDEN,
-            StoreError::Exhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Exhausted(_)
+            | StoreError::Replaced
+            | StoreError::Busy
+            | StoreError::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            StoreError::Upstream(_) => StatusCode::BAD_GATEWAY,
             StoreError::Io(_) | StoreError::Record(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -205,7 +211,13 @@ impl Rejection {
                 .fields
                 .insert(name, HeaderValue::from_static("1.0.0"));
         }
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED) {
+        let passes = [
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::BAD_GATEWAY,
+            StatusCode::GATEWAY_TIMEOUT,
+            StatusCode::LOCKED,
+        ];
+        if passes.contains(&status) {
             let second = HeaderValue::from_static("1");
             answer.fields.insert(header::RETRY_AFTER, second);
         }
@@ -272,6 +284,9 @@ fn ingest_hint(refused: &ingest::Refused) -> Option<&'static str> {
         R::Version => Some("The version is tus 1.0.0; Tus-Resumable says so."),
         R::Offset => Some("HEAD tells the offset at which the upload goes on."),
         R::Checksum => Some("The part's checksum is another; send it again."),
+        R::Store(ChangeError::Bucket) => {
+            Some("Recordings are put into this bucket and erased from it by its own tools.")
+        }
         R::Store(ChangeError::Taken) => {
             Some("Another recording has this id; If-Match with its ETag replaces it.")
         }

@@ -99,6 +99,15 @@ impl Answer {
         self
     }
 
+    /// The first range of the representation that is sent.
+    #[must_use]
+    pub fn first_stored(&self) -> Option<ByteRange> {
+        self.payload.iter().find_map(|piece| match piece {
+            Piece::Bytes(_) => None,
+            Piece::Stored(range) => Some(*range),
+        })
+    }
+
     /// The same answer to HEAD: every field, no payload.
     #[must_use]
     pub fn without_payload(mut self) -> Self {

@@ -9,10 +9,13 @@ mod cache;
 mod change;
 mod incoming;
 mod local;
+#[cfg(feature = "object")]
+mod object;
 mod place;
 mod record;
 mod upload;
 
+use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -23,11 +26,16 @@ use self::cache::Held;
 pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::incoming::Incoming;
 pub use self::local::{Local, Opened};
+#[cfg(feature = "object")]
+pub(crate) use self::object::Stream;
+#[cfg(feature = "object")]
+pub use self::object::{Bucket, BucketError, Limits, Object, Reading};
 pub use self::record::{FileFacts, Record};
 pub use self::upload::Upload;
 
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
+use crate::select::ByteRange;
 use crate::sign::{Grant, Refusal};
 
 /// A place where recordings lie.
@@ -35,26 +43,66 @@ use crate::sign::{Grant, Refusal};
 pub enum Store {
     /// A directory of this machine.
     Local(Arc<Local>),
+    /// A bucket. It is read and never written to.
+    #[cfg(feature = "object")]
+    Object(Arc<Object>),
 }
 
-/// A recording's version, and the handle it was read from.
+/// A recording's version, and what its bytes are read from.
 ///
-/// Fields and bytes come from one open file, so that they cannot be of two versions.
+/// Fields and bytes come from one open file, or from one version of an object, so that they cannot
+/// be of two.
 #[derive(Debug)]
-pub struct Stored(Arc<Held>);
+pub struct Stored(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    Local(Arc<Held>),
+    #[cfg(feature = "object")]
+    Object(Arc<object::Located>),
+}
 
 impl Stored {
     /// Length, validators, type, and the fields that say so.
     #[must_use]
     pub fn described(&self) -> &Described {
-        &self.0.described
+        match &self.0 {
+            Kept::Local(held) => &held.described,
+            #[cfg(feature = "object")]
+            Kept::Object(located) => &located.described,
+        }
     }
 
-    /// Gives the bytes up for sending.
-    #[must_use]
-    pub fn open(self) -> Handle {
-        self.0.handle.clone()
+    /// Gives the bytes up for sending. `first` is the range that is sent first, if any: of a bucket
+    /// it is asked for here, so that what fails does so while the answer can still say it.
+    ///
+    /// # Errors
+    /// [`StoreError`], of a bucket only.
+    #[cfg_attr(
+        not(feature = "object"),
+        expect(
+            clippy::unused_async,
+            unused_variables,
+            reason = "a bucket is waited for, with the feature"
+        )
+    )]
+    pub async fn open(self, first: Option<ByteRange>) -> Result<Source, StoreError> {
+        match self.0 {
+            Kept::Local(held) => Ok(Source::File(held.handle.clone())),
+            #[cfg(feature = "object")]
+            Kept::Object(located) => Ok(Source::Object(Box::new(located.open(first).await?))),
+        }
     }
+}
+
+/// What a body's stored pieces are read from.
+#[derive(Debug)]
+pub enum Source {
+    /// An open file.
+    File(Handle),
+    /// An object, of which a range may be on its way.
+    #[cfg(feature = "object")]
+    Object(Box<Reading>),
 }
 
 /// An open recording of a known version.
@@ -109,6 +157,21 @@ pub enum StoreError {
     /// The record beside the recording cannot be understood, and with it neither what is revoked.
     #[error("the recording's record cannot be read")]
     Record(#[source] serde_json::Error),
+    /// There is another version now than the one that was located.
+    #[error("the object was replaced meanwhile")]
+    Replaced,
+    /// As many requests to the bucket are under way as there may be.
+    #[error("too many requests to the bucket are under way")]
+    Busy,
+    /// The bucket cannot be reached, or says that it cannot answer now.
+    #[error("the bucket cannot be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// The bucket did not answer in time.
+    #[error("the bucket did not answer in time")]
+    TimedOut,
+    /// The bucket refused, or its answer made no sense.
+    #[error("the bucket gave no useful answer")]
+    Upstream(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl StoreError {
@@ -125,7 +188,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; a file that is there and is no regular file is not there.
     pub async fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Stored, StoreError> {
-        let Self::Local(local) = self;
+        let local = match self {
+            Self::Local(local) => local,
+            #[cfg(feature = "object")]
+            Self::Object(object) => {
+                let located = object.locate(grant, now).await?;
+                return Ok(Stored(Kept::Object(located)));
+            }
+        };
         if let Some(held) = local.held(grant.path(), now) {
             grant.check_generation(held.generation)?;
             if held.is_to_be_renewed(now) {
@@ -133,17 +203,21 @@ impl Store {
                 // Its result is in the cache when it is there; nobody waits for it.
                 drop(tokio::task::spawn_blocking(move || local.renew(&path, now)));
             }
-            return Ok(Stored(held));
+            return Ok(Stored(Kept::Local(held)));
         }
         let (local, grant) = (Arc::clone(local), grant.clone());
-        off_reactor(move || local.locate(&grant, now).map(Stored)).await
+        let held = off_reactor(move || local.locate(&grant, now)).await?;
+        Ok(Stored(Kept::Local(held)))
     }
 
     /// Lets go of recordings that are held open and were not located lately: a file that was
     /// erased frees its space when its last descriptor is closed. To be called now and then.
     pub fn tidy(&self, now: UnixTime) {
-        let Self::Local(local) = self;
-        local.tidy(now);
+        match self {
+            Self::Local(local) => local.tidy(now),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.tidy(now),
+        }
     }
 
     /// Finds the recording of this id, in the first format there is.
@@ -151,16 +225,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
-        let Self::Local(local) = self;
-        let (local, id) = (Arc::clone(local), id.clone());
-        off_reactor(move || local.find(&id)).await
+        match self {
+            Self::Local(local) => {
+                let (local, id) = (Arc::clone(local), id.clone());
+                off_reactor(move || local.find(&id)).await
+            }
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.find(id).await,
+        }
     }
 
-    /// Some recording of this store, for an example to print; looks at few entries only.
+    /// Some recording of this store, for an example to print; looks at few entries only, and into
+    /// no bucket.
     #[must_use]
     pub fn example(&self) -> Option<MediaPath> {
-        let Self::Local(local) = self;
-        local.example()
+        self.local().ok()?.example()
     }
 
     /// Begins a recording of at most `limit` bytes that is to be put. Waits for the disk, as do
@@ -169,7 +248,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError`].
     pub fn begin(&self, limit: u64) -> Result<Incoming, ChangeError> {
-        let Self::Local(local) = self;
+        let local = self.local()?;
         Incoming::begin(Arc::clone(local), limit)
     }
 
@@ -178,8 +257,7 @@ impl Store {
     /// # Errors
     /// A directory cannot be read.
     pub fn each(&self, visit: impl FnMut(RecordingId)) -> io::Result<()> {
-        let Self::Local(local) = self;
-        local.each(visit)
+        self.local().map_err(io::Error::other)?.each(visit)
     }
 
     /// Whether so many bytes would find room now. Waits for the disk.
@@ -187,7 +265,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Full`].
     pub fn room_for(&self, length: u64) -> Result<(), ChangeError> {
-        let Self::Local(local) = self;
+        let local = self.local()?;
         incoming::room_for(local, length)
     }
 
@@ -196,8 +274,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn present(&self, id: &RecordingId) -> Result<(Vec<Present>, Record), ChangeError> {
-        let Self::Local(local) = self;
-        local.present(id)
+        self.local()?.present(id)
     }
 
     /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives
@@ -215,8 +292,7 @@ impl Store {
         now: &str,
         audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
-        let Self::Local(local) = self;
-        local.erase(id, before, now, audit)
+        self.local()?.erase(id, before, now, audit)
     }
 
     /// Puts a recording under legal hold, or ends that. Waits for the disk.
@@ -224,8 +300,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn hold(&self, id: &RecordingId, legal_hold: bool) -> Result<(), ChangeError> {
-        let Self::Local(local) = self;
-        local.hold(id, legal_hold)
+        self.local()?.hold(id, legal_hold)
     }
 
     /// Puts what HubSpot knows of a recording into its record, which is on the disk then. Waits for
@@ -238,8 +313,7 @@ impl Store {
         id: &RecordingId,
         hubspot: &serde_json::Value,
     ) -> Result<(), ChangeError> {
-        let Self::Local(local) = self;
-        local.remember(id, hubspot)
+        self.local()?.remember(id, hubspot)
     }
 
     /// Keeps other processes from publishing a recording for as long as what this gives is held;
@@ -248,8 +322,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn claim(&self, path: &MediaPath) -> Result<Option<File>, ChangeError> {
-        let Self::Local(local) = self;
-        local.claim(path)
+        self.local()?.claim(path)
     }
 
     /// Every recording there is. Waits for the disk.
@@ -257,8 +330,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn all(&self) -> Result<Vec<MediaPath>, ChangeError> {
-        let Self::Local(local) = self;
-        Ok(local.all()?)
+        Ok(self.local()?.all()?)
     }
 
     /// Begins a recording of `length` bytes that comes in parts. Waits for the disk, as its calls do.
@@ -271,7 +343,7 @@ impl Store {
         length: u64,
         media: Option<MediaType>,
     ) -> Result<Upload, ChangeError> {
-        let Self::Local(local) = self;
+        let local = self.local()?;
         Upload::begin(Arc::clone(local), recording, length, media)
     }
 
@@ -280,7 +352,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Busy`] while somebody else brings it.
     pub fn resume_upload(&self, name: &str) -> Result<Upload, ChangeError> {
-        let Self::Local(local) = self;
+        let local = self.local()?;
         Upload::resume(Arc::clone(local), name)
     }
 
@@ -290,8 +362,25 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn sweep(&self, before: UnixTime) -> Result<usize, ChangeError> {
-        let Self::Local(local) = self;
-        incoming::sweep(local, before)
+        // Nothing is begun in a bucket.
+        self.local()
+            .map_or(Ok(0), |local| incoming::sweep(local, before))
+    }
+
+    /// The directory, where there is one.
+    #[cfg_attr(
+        not(feature = "object"),
+        expect(
+            clippy::unnecessary_wraps,
+            reason = "there are buckets with the feature"
+        )
+    )]
+    const fn local(&self) -> Result<&Arc<Local>, ChangeError> {
+        match self {
+            Self::Local(local) => Ok(local),
+            #[cfg(feature = "object")]
+            Self::Object(_) => Err(ChangeError::Bucket),
+        }
     }
 
     /// Whether the store answers at all.
@@ -299,9 +388,14 @@ impl Store {
     /// # Errors
     /// The reason why it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let Self::Local(local) = self;
-        let local = Arc::clone(local);
-        off_reactor(move || local.check()).await
+        match self {
+            Self::Local(local) => {
+                let local = Arc::clone(local);
+                off_reactor(move || local.check()).await
+            }
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.check().await,
+        }
     }
 }
 

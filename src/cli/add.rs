@@ -13,13 +13,14 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::inspect::{Looked, content, open};
+use super::serve::open_for_changes;
 use super::watch::Watch;
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
 use crate::config::{Config, Flags, Values, duration};
 use crate::recording::{Id, MediaPath, MediaType, RecordingId, UnixTime};
 use crate::sound::{Mended, Reader, SoundError, Target, write};
-use crate::store::{ChangeError, Done, Local, Put, Replace, Store, StoreError};
+use crate::store::{ChangeError, Done, Put, Replace, StoreError};
 
 /// Flags of `tonearm add`.
 #[derive(Debug, Args)]
@@ -237,8 +238,9 @@ impl Add {
             (Some(Format::Flac), _) | (None, Container::Flac) => Target::Flac,
             _ => Target::Wav,
         };
-        let mut scratch = tempfile::tempfile_in(&config.storage)
-            .with_context(|| config.storage.display().to_string())
+        let (_, directory) = open_for_changes(config)?;
+        let mut scratch = tempfile::tempfile_in(directory)
+            .with_context(|| directory.display().to_string())
             .map_err(|error| Failure::new(Failure::IO, error))?;
         write(&mut mended, target, &mut scratch).map_err(refused)?;
         let file = Arc::new(scratch);
@@ -285,10 +287,7 @@ impl Add {
         whole: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<Put, Failure> {
         let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
-        let local = Local::open(&config.storage)
-            .with_context(|| config.storage.display().to_string())
-            .map_err(io)?;
-        let store = Store::Local(Arc::new(local));
+        let (store, _) = open_for_changes(config)?;
         // What an earlier one left that was killed; it is in nobody's way if it stays.
         let _ = store.sweep(UnixTime(0));
         let mut incoming = store.begin(u64::MAX).map_err(changing)?;

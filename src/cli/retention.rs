@@ -74,7 +74,7 @@ impl Expire {
         let before = UnixTime(now().0.saturating_sub(age));
         // The audit lines go to the log.
         serve::begin_log(&config);
-        let store = serve::open_store(&config.storage)?;
+        let (store, directory) = serve::open_for_changes(&config)?;
         let mut failed = 0;
         let each = |id: RecordingId| {
             if let Err(error) = self.expire(&store, &id, before) {
@@ -85,7 +85,7 @@ impl Expire {
         };
         store
             .each(each)
-            .with_context(|| name(&config.storage))
+            .with_context(|| name(directory))
             .map_err(|error| Failure::new(Failure::IO, error))?;
         if failed > 0 {
             let error = anyhow!("{failed} recordings could not be looked at or erased");
@@ -164,7 +164,7 @@ impl Hold {
         let config = values.config()?;
         // The audit lines go to the log.
         serve::begin_log(&config);
-        let store = serve::open_store(&config.storage)?;
+        let (store, _) = serve::open_for_changes(&config)?;
         for external in &self.external {
             let id = RecordingId {
                 app: self.app.clone(),

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
-use crate::config::{Config, Flags, LogFormat, Values, keyring};
+use crate::config::{Config, Flags, LogFormat, Storage, Values, keyring};
 use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -36,8 +36,8 @@ const READERS: usize = 64;
 /// Flags of `tonearm serve`; every other setting is the file's or the environment's.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Directory of recordings [default: storage]
-    #[arg(long, value_name = "DIR")]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
+    #[arg(long, value_name = "DIR-OR-URL")]
     storage: Option<String>,
     /// Address of the public listener [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
@@ -78,7 +78,7 @@ impl Serve {
         if config.server.connections == 0 {
             config.server.connections = most_connections(descriptors);
         }
-        let store = open_store(&config.storage)?;
+        let store = open_store(&config)?;
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
         let public = bind(config.listen, "listen")?;
@@ -166,7 +166,33 @@ fn signer(config: &Config) -> Result<Option<Signer>, Failure> {
     Ok(Some(cdn.signer(&config.policy)?))
 }
 
-pub(super) fn open_store(path: &Path) -> Result<Store, Failure> {
+pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    match &config.storage {
+        Storage::Directory(path) => open_directory(path),
+        Storage::Bucket(bucket) => {
+            let object = bucket.open(config.endpoint.as_deref(), config.bucket_limits);
+            let object = object
+                .with_context(|| bucket.to_string())
+                .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
+            Ok(Store::Object(Arc::new(object)))
+        }
+    }
+}
+
+/// The store that a command changes, and where it is.
+pub(super) fn open_for_changes(config: &Config) -> Result<(Store, &Path), Failure> {
+    match &config.storage {
+        Storage::Directory(path) => Ok((open_directory(path)?, path)),
+        Storage::Bucket(bucket) => Err(Failure::new(
+            Failure::USAGE,
+            anyhow!(
+                "{bucket} is a bucket, into which nothing is written; name a directory with --storage"
+            ),
+        )),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<Store, Failure> {
     let local = Local::open(path)
         .with_context(|| {
             let path = path.display();
@@ -192,6 +218,10 @@ fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure
     let Some(path) = &config.ingest_tokens else {
         return Ok(None);
     };
+    if let Storage::Bucket(bucket) = &config.storage {
+        let error = anyhow!("ingest.tokens: nothing is written into a bucket, and {bucket} is one");
+        return Err(Failure::new(Failure::CONFIGURATION, error));
+    }
     let tokens = keyring::load_tokens(path)?;
     Ok(Some(Ingest::new(store.clone(), tokens, config.ingest)))
 }
@@ -256,8 +286,10 @@ fn announce(
             print(&format!("curl -s 'http://{}{target}'", reachable(public)));
         }
         None => {
-            let directory = config.storage.display();
-            tracing::warn!(%directory, "there is no recording yet: put one at {{appId}}/{{externalAccountId}}/{{externalId}}.wav");
+            if let Storage::Directory(path) = &config.storage {
+                let directory = path.display();
+                tracing::warn!(%directory, "there is no recording yet: put one at {{appId}}/{{externalAccountId}}/{{externalId}}.wav");
+            }
             print(&format!("curl -s 'http://{}/healthz'", reachable(admin)));
         }
     }

@@ -1,16 +1,15 @@
 //! `tonearm url`: a signed URL for one recording, alone on its line.
 
-use std::sync::Arc;
-
 use anyhow::anyhow;
 use clap::Args;
 
+use super::serve::open_store;
 use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::app::{BaseUrl, BaseUrlError};
 use crate::config::{Config, Flags, Values, duration};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
-use crate::store::{Found, Local, Store, StoreError};
+use crate::store::{Found, StoreError};
 
 /// Flags of `tonearm url`.
 #[derive(Debug, Args)]
@@ -42,8 +41,8 @@ pub(super) struct Url {
     /// First second at which the URL holds, as Unix time
     #[arg(long, value_name = "UNIX")]
     not_before: Option<u64>,
-    /// Directory of recordings [default: storage]
-    #[arg(long, value_name = "DIR")]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
+    #[arg(long, value_name = "DIR-OR-URL")]
     storage: Option<String>,
     /// What the URL begins with [default: public_base_url, else the public listener]; the URL is
     /// then native, whatever url.format says
@@ -87,22 +86,21 @@ impl Url {
 
     fn find(&self, config: &Config) -> Result<Found, Failure> {
         let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
-        let local = Local::open(&config.storage)
-            .map_err(|error| io(anyhow!("{}: {error}", config.storage.display())))?;
+        let store = open_store(config)?;
         let id = RecordingId {
             app: self.app.clone(),
             account: self.account.clone(),
             external: self.external.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
             .build()
             .map_err(|error| io(error.into()))?;
-        let store = Store::Local(Arc::new(local));
         runtime
             .block_on(store.find(&id))
             .map_err(|error| match error {
                 StoreError::NotFound(_) | StoreError::Erased => {
-                    let place = config.storage.display();
+                    let place = &config.storage;
                     Failure::new(
                         Failure::FINDINGS,
                         anyhow!("{id} is not in {place}: {error}"),

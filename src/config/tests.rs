@@ -30,7 +30,8 @@ fn the_defaults_are_a_configuration() {
     assert_eq!(config.policy, Policy::default());
     assert_eq!(config.server, server::Settings::default());
     assert_eq!(config.resolver.template, Template::default());
-    assert_eq!(config.storage, Path::new("storage"));
+    assert_eq!(config.storage, Storage::Directory("storage".into()));
+    assert_eq!(config.bucket_limits, Limits::default());
     assert!(config.workers >= 1);
 }
 
@@ -122,7 +123,7 @@ fn a_wrong_file_says_where_and_what() {
 fn values_that_will_not_do() {
     for (key, text) in [
         ("storage", ""),
-        ("storage", "s3://bucket"),
+        ("storage", "ftp://bucket"),
         ("listen", "localhost:8080"),
         ("public_base_url", "rec.example.com"),
         ("workers", "-1"),

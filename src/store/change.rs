@@ -100,6 +100,9 @@ pub enum ChangeError {
     /// The disk is full, or the quota used up, or a file may not be that large here.
     #[error("the disk is full")]
     Full(#[source] io::Error),
+    /// It lies in a bucket, into which nothing is written.
+    #[error("the store is a bucket, into which nothing is written")]
+    Bucket,
     /// It was erased, it is not there, or the store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -178,6 +178,7 @@ pub(super) fn facts(version: Version, sha256: [u8; 32]) -> Result<FileFacts, Cha
         size: version.length,
         modified_ns,
         sha256: hex(&sha256),
+        etag: None,
     })
 }
 

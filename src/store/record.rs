@@ -43,6 +43,9 @@ pub struct FileFacts {
     pub modified_ns: i64,
     /// SHA-256 of the bytes, 64 hex digits.
     pub sha256: String,
+    /// The tag that a bucket gave this version; absent for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 impl Record {

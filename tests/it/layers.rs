@@ -109,6 +109,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "route",
             "server",
             "sign",
+            "store",
         ],
     ),
     (

@@ -18,6 +18,8 @@ mod audio;
 mod edges;
 mod harness;
 mod layers;
+#[cfg(feature = "object")]
+mod object;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]

@@ -13,7 +13,7 @@ use super::call::{CallFlags, Whose};
 use super::work::{FileFacts, Work, checked, plan, report, requests};
 use super::{Manner, block_on, client, show_requests};
 use crate::cli::{Failure, Outcome, print};
-use crate::config::{Config, Flags};
+use crate::config::{self, Config, Flags};
 use crate::hubspot::journal::Journal;
 use crate::hubspot::publish::{Keeper as _, Until};
 use crate::recording::{Id, MediaPath, MediaType, UnixTime};
@@ -162,8 +162,9 @@ impl Publish {
         if self.manner.dry_run {
             return self.would(config, file, &path, app, &FileFacts { modified, duration });
         }
-        std::fs::create_dir_all(&config.storage)
-            .map_err(|error| Failure::new(Failure::IO, error))?;
+        if let config::Storage::Directory(directory) = &config.storage {
+            std::fs::create_dir_all(directory).map_err(|error| Failure::new(Failure::IO, error))?;
+        }
         let work = Work {
             modified: Some(modified),
             ..self.work(config)?
@@ -181,7 +182,8 @@ impl Publish {
         app: u32,
         facts: &FileFacts,
     ) -> Outcome {
-        if config.storage.is_dir() {
+        let new = matches!(&config.storage, config::Storage::Directory(path) if !path.is_dir());
+        if !new {
             let work = self.work(config)?;
             if work.has(&path.recording) {
                 return block_on(work.one(app, &path.recording, self.manner));

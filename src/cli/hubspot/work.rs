@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::call::{CallFlags, Whose};
 use super::publish::unreadable;
 use super::{Manner, client, described, show_request, show_requests};
-use crate::cli::serve::open_store;
+use crate::cli::serve::open_for_changes;
 use crate::cli::{Failure, Outcome, now, print};
 use crate::config::Config;
 use crate::doctor::{Grade, check_file};
@@ -27,6 +27,8 @@ use crate::store::{ChangeError, Found, Store, StoreError};
 pub(super) struct Work<'a> {
     pub(super) config: &'a Config,
     pub(super) store: Store,
+    /// Where that is.
+    pub(super) directory: &'a Path,
     pub(super) call: &'a CallFlags,
     pub(super) until: Until,
     /// Whether the file is checked before its call is logged; if so, whether playing is enough.
@@ -41,10 +43,11 @@ impl<'a> Work<'a> {
         call: &'a CallFlags,
         until: Until,
     ) -> Result<Self, Failure> {
-        let store = open_store(&config.storage)?;
+        let (store, directory) = open_for_changes(config)?;
         Ok(Self {
             config,
             store,
+            directory,
             call,
             until,
             check: None,
@@ -194,7 +197,7 @@ impl<'a> Work<'a> {
             .await
             .map_err(|error| match error {
                 StoreError::NotFound(_) | StoreError::Erased => {
-                    let place = self.config.storage.display();
+                    let place = self.directory.display();
                     Failure::new(
                         Failure::FINDINGS,
                         anyhow!("{recording} is not in {place}: {error}"),
@@ -235,10 +238,7 @@ impl<'a> Work<'a> {
     ) -> Result<(), Failure> {
         let recording = &found.path.recording;
         if let Some(playback_only) = self.check.filter(|_| journal.call_id.is_none()) {
-            checked(
-                &self.config.storage.join(found.path.store_path()),
-                playback_only,
-            )?;
+            checked(&self.directory.join(found.path.store_path()), playback_only)?;
         }
         let (there, _) = self.store.present(recording)?;
         let stored = there
@@ -401,6 +401,7 @@ impl From<ChangeError> for Failure {
             | ChangeError::TooLarge(_)
             | ChangeError::Store(StoreError::NotFound(_) | StoreError::Erased) => Self::FINDINGS,
             ChangeError::Busy => Self::TRY_AGAIN,
+            ChangeError::Bucket => Self::USAGE,
             ChangeError::Full(_) | ChangeError::Store(_) => Self::IO,
         };
         Self::new(code, error)

@@ -1,5 +1,7 @@
 //! A server of this process on a port of its own, over a store of its own.
 
+#[cfg(feature = "object")]
+pub mod bucket;
 pub mod frames;
 pub mod http2;
 pub mod multipart;
@@ -67,6 +69,8 @@ pub struct Setup {
     pub most_responses: usize,
     /// What may be brought, by who shows [`TOKEN`].
     pub ingest: Option<ingest::Settings>,
+    /// The server's store, where it is not a directory of its own.
+    pub store: Option<Store>,
 }
 
 /// The field that lets recordings be brought.
@@ -101,7 +105,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::default());
-        let store = Store::Local(Arc::new(Local::open(root.path()).unwrap()));
+        let local = || Store::Local(Arc::new(Local::open(root.path()).unwrap()));
+        let store = setup.store.unwrap_or_else(local);
         let mut app = App::new(
             store.clone(),
             setup.keyring.unwrap_or_else(keyring),

@@ -216,7 +216,7 @@ fn what_was_typed_wrongly_is_usage_and_what_is_set_wrongly_is_configuration() {
         (&["serve", "extra"], "", 2, "extra"),
         (&["serve", "--listen", "8080"], "", 2, "--listen"),
         (&["serve", "--workers", "many"], "", 2, "--workers"),
-        (&["serve", "--storage", "s3://b"], "", 2, "--storage"),
+        (&["serve", "--storage", "ftp://b"], "", 2, "--storage"),
         (
             &["serve", "--public-base-url", "rec.example.com"],
             "",

@@ -1,0 +1,186 @@
+//! From `s3://bucket/prefix`, `gs://` or `az://` to a store.
+//!
+//! Credentials come from where each cloud's own tools take them: the environment, files it names,
+//! and the machine's metadata. None is ever a part of the URL.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
+
+use super::{Limits, Object};
+
+/// Whose bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    S3,
+    Google,
+    Azure,
+}
+
+impl Kind {
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
+/// A bucket, and the prefix under which recordings lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    kind: Kind,
+    name: String,
+    prefix: Path,
+}
+
+/// Why a text names no bucket, or the bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// Another scheme.
+    #[error("a directory, or s3://, gs:// or az:// with a bucket and a prefix, is needed")]
+    Scheme,
+    /// No name, or one that could be read as something else.
+    #[error("a bucket's name is letters, digits, - _ and .")]
+    Name,
+    /// A prefix that is no path.
+    #[error("a prefix is made of letters, digits and . _ ~ - between single slashes")]
+    Prefix,
+    /// Endpoint, region or credentials will not do.
+    #[error("the bucket cannot be used")]
+    Settings(#[source] object_store::Error),
+}
+
+impl FromStr for Bucket {
+    type Err = BucketError;
+
+    fn from_str(text: &str) -> Result<Self, BucketError> {
+        let (scheme, rest) = text.split_once("://").ok_or(BucketError::Scheme)?;
+        let kinds = [Kind::S3, Kind::Google, Kind::Azure];
+        let kind = kinds.into_iter().find(|kind| kind.scheme() == scheme);
+        let kind = kind.ok_or(BucketError::Scheme)?;
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err(BucketError::Name);
+        }
+        let is_path = |byte: u8| crate::recording::is_unreserved(byte) || byte == b'/';
+        if !prefix.bytes().all(is_path) {
+            return Err(BucketError::Prefix);
+        }
+        Ok(Self {
+            kind,
+            name: name.to_owned(),
+            prefix: Path::parse(prefix).map_err(|_| BucketError::Prefix)?,
+        })
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, name) = (self.kind.scheme(), &self.name);
+        match self.prefix.as_ref() {
+            "" => write!(f, "{scheme}://{name}"),
+            prefix => write!(f, "{scheme}://{name}/{prefix}"),
+        }
+    }
+}
+
+impl Bucket {
+    /// A store over this bucket, at its cloud's own endpoint or at another that speaks the same.
+    /// Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`BucketError::Settings`].
+    pub fn open(&self, endpoint: Option<&str>, limits: Limits) -> Result<Object, BucketError> {
+        let store = self
+            .store(endpoint, limits)
+            .map_err(BucketError::Settings)?;
+        Ok(Object::new(store, self.prefix.clone(), limits))
+    }
+
+    fn store(
+        &self,
+        endpoint: Option<&str>,
+        limits: Limits,
+    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let client = client(limits, http).into_iter();
+        Ok(match self.kind {
+            Kind::S3 => {
+                let mut builder = AmazonS3Builder::from_env()
+                    .with_bucket_name(&self.name)
+                    .with_retry(retries(limits));
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint);
+                }
+                let set = |builder: AmazonS3Builder, (key, value)| {
+                    builder.with_config(AmazonS3ConfigKey::Client(key), value)
+                };
+                Arc::new(client.fold(builder, set).build()?)
+            }
+            Kind::Google => {
+                let mut builder = GoogleCloudStorageBuilder::from_env()
+                    .with_bucket_name(&self.name)
+                    .with_retry(retries(limits));
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_base_url(endpoint);
+                }
+                let set = |builder: GoogleCloudStorageBuilder, (key, value)| {
+                    builder.with_config(GoogleConfigKey::Client(key), value)
+                };
+                Arc::new(client.fold(builder, set).build()?)
+            }
+            Kind::Azure => {
+                let mut builder = MicrosoftAzureBuilder::from_env()
+                    .with_container_name(&self.name)
+                    .with_retry(retries(limits));
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint.to_owned());
+                }
+                let set = |builder: MicrosoftAzureBuilder, (key, value)| {
+                    builder.with_config(AzureConfigKey::Client(key), value)
+                };
+                Arc::new(client.fold(builder, set).build()?)
+            }
+        })
+    }
+}
+
+/// A whole answer may take as long as its listener listens; what has to come soon is its beginning
+/// and each part, which `fetch` sees to. Other options of the client are the environment's.
+fn client(limits: Limits, http: bool) -> Vec<(ClientConfigKey, String)> {
+    let connect = limits.timeout.min(Duration::from_secs(5));
+    let mut options = vec![
+        (ClientConfigKey::Timeout, "1 day".to_owned()),
+        (
+            ClientConfigKey::ConnectTimeout,
+            format!("{} ms", connect.as_millis()),
+        ),
+    ];
+    if http {
+        options.push((ClientConfigKey::AllowHttp, "true".to_owned()));
+    }
+    options
+}
+
+/// Tries before an answer has begun. They end within the time an answer may take.
+fn retries(limits: Limits) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.,
+        },
+        max_retries: 3,
+        retry_timeout: limits.timeout / 2,
+    }
+}

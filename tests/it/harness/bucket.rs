@@ -1,0 +1,322 @@
+//! Buckets: one in this process that does what it is told, and moto.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use tonearm::store::{Limits, Object, Store};
+
+/// What goes wrong with the next GET of a recording.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// After so many bytes the connection is reset.
+    Reset(usize),
+    /// After so many bytes the connection is closed.
+    Close(usize),
+    /// After so many bytes nothing more comes.
+    Stall(usize),
+    /// This status, and nothing useful.
+    Status(u16),
+    /// The precondition is passed over, and another version sent under its own tag.
+    OtherVersion,
+    /// The whole object, whatever range was asked for.
+    Whole,
+    /// The right Content-Range over more bytes.
+    Longer(usize),
+    /// Bytes of a range shifted by one, honestly named.
+    Shifted,
+}
+
+/// What is in it, and what it was asked.
+#[derive(Default)]
+struct Inside {
+    objects: BTreeMap<String, (Vec<u8>, String)>,
+    faults: VecDeque<Fault>,
+    asked: Vec<String>,
+    versions: u64,
+}
+
+/// An S3 that speaks as much as is needed, and fails as it is told.
+pub struct FaultyS3 {
+    pub addr: SocketAddr,
+    inside: Arc<Mutex<Inside>>,
+}
+
+impl FaultyS3 {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let inside = Arc::new(Mutex::new(Inside::default()));
+        let shared = Arc::clone(&inside);
+        // Ends with the process; a test's bucket is small.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let inside = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    let _ = serve(&stream.unwrap(), &inside);
+                });
+            }
+        });
+        Self { addr, inside }
+    }
+
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let mut inside = self.inside.lock().unwrap();
+        inside.versions += 1;
+        let etag = format!("\"v{}\"", inside.versions);
+        inside.objects.insert(key.into(), (bytes.into(), etag));
+    }
+
+    /// What goes wrong with the GETs of recordings to come, one after the other.
+    pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.inside.lock().unwrap().faults = faults.into_iter().collect();
+    }
+
+    /// Method, key and range of each request so far, and forgets them.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.inside.lock().unwrap().asked)
+    }
+
+    pub fn store(&self, limits: Limits) -> Store {
+        let s3 = s3(self.addr).build().unwrap();
+        object(Arc::new(s3), limits)
+    }
+}
+
+/// A client of the bucket called `bucket` at this address.
+pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
+    AmazonS3Builder::new()
+        .with_endpoint(format!("http://{addr}"))
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(RetryConfig {
+            max_retries: 0,
+            ..RetryConfig::default()
+        })
+        .with_bucket_name("bucket")
+        .with_region("us-east-1")
+        .with_access_key_id("key")
+        .with_secret_access_key("secret")
+}
+
+pub fn object(store: Arc<dyn ObjectStore>, limits: Limits) -> Store {
+    let prefix = Path::parse("pre/fix").unwrap();
+    Store::Object(Arc::new(Object::new(store, prefix, limits)))
+}
+
+/// Under which key a recording's file lies.
+pub fn key(name: &str) -> String {
+    format!("pre/fix/{}/{name}", super::OWNER)
+}
+
+struct Asked {
+    method: String,
+    key: String,
+    range: Option<(usize, usize)>,
+    if_match: Option<String>,
+    listing: bool,
+}
+
+fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut asked = Asked {
+        method,
+        listing: target.contains("list-type"),
+        key: target.strip_prefix("/bucket/").unwrap_or("").to_owned(),
+        range: None,
+        if_match: None,
+    };
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            return Some(asked);
+        };
+        match &*name.to_ascii_lowercase() {
+            "range" => {
+                let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+                asked.range = Some((first.parse().ok()?, last.parse().ok()?));
+            }
+            "if-match" => asked.if_match = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+}
+
+fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream);
+    while let Some(asked) = read(&mut reader) {
+        let (found, fault) = {
+            let mut inside = inside.lock().unwrap();
+            let range = asked.range.map(|(first, last)| format!(" {first}-{last}"));
+            let line = format!(
+                "{} {}{}",
+                asked.method,
+                asked.key,
+                range.unwrap_or_default()
+            );
+            inside.asked.push(line);
+            let fault = match asked.range {
+                Some(_) => inside.faults.pop_front().unwrap_or(Fault::None),
+                None => Fault::None,
+            };
+            (inside.objects.get(&asked.key).cloned(), fault)
+        };
+        if asked.listing {
+            let xml = "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>";
+            plain(stream, "200 OK", xml)?;
+            continue;
+        }
+        let Some((bytes, etag)) = found else {
+            plain(stream, "404 Not Found", "")?;
+            continue;
+        };
+        if asked.if_match.is_some_and(|tag| tag != etag) && !matches!(fault, Fault::OtherVersion) {
+            plain(stream, "412 Precondition Failed", "")?;
+            continue;
+        }
+        if !answer(stream, &asked.method, asked.range, &bytes, &etag, &fault)? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn plain(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    let length = body.len();
+    let text =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nRetry-After: 7\r\n\r\n{body}");
+    stream.write_all(text.as_bytes())
+}
+
+/// Whether the connection goes on.
+fn answer(
+    mut stream: &TcpStream,
+    method: &str,
+    range: Option<(usize, usize)>,
+    bytes: &[u8],
+    etag: &str,
+    fault: &Fault,
+) -> std::io::Result<bool> {
+    if let Fault::Status(status) = fault {
+        plain(stream, &format!("{status} As Told"), "")?;
+        return Ok(true);
+    }
+    let total = bytes.len();
+    let (mut first, mut last) = range.unwrap_or((0, total.wrapping_sub(1)));
+    let mut status = if range.is_some() { 206 } else { 200 };
+    match fault {
+        Fault::Whole => (first, last, status) = (0, total - 1, 200),
+        Fault::Shifted => (first, last) = (first + 1, (last + 1).min(total - 1)),
+        _ => {}
+    }
+    let mut content = if total == 0 {
+        Vec::new()
+    } else {
+        bytes[first..=last].to_vec()
+    };
+    let etag = match fault {
+        Fault::OtherVersion => {
+            for byte in &mut content {
+                *byte ^= 0xff;
+            }
+            "\"other\""
+        }
+        _ => etag,
+    };
+    if let Fault::Longer(more) = fault {
+        content.extend(vec![0; *more]);
+    }
+    let mut head = format!(
+        "HTTP/1.1 {status} OK\r\nETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
+        super::MODIFIED_DATE,
+        content.len()
+    );
+    if status == 206 {
+        let range = format!("Content-Range: bytes {first}-{last}/{total}\r\n");
+        head.push_str(&range);
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes())?;
+    if method == "HEAD" {
+        return Ok(true);
+    }
+    match fault {
+        Fault::Reset(after) => {
+            stream.write_all(&content[..*after])?;
+            // What was sent arrives first; then a reset instead of an end.
+            std::thread::sleep(Duration::from_millis(50));
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+            Ok(false)
+        }
+        Fault::Close(after) => {
+            stream.write_all(&content[..*after])?;
+            Ok(false)
+        }
+        Fault::Stall(after) => {
+            stream.write_all(&content[..*after])?;
+            // Until the client gives up.
+            let _ = stream.read(&mut [0]);
+            Ok(false)
+        }
+        _ => {
+            stream.write_all(&content)?;
+            Ok(true)
+        }
+    }
+}
+
+/// moto, the AWS of Python's tests, with a bucket called `bucket`.
+pub struct Moto {
+    pub addr: SocketAddr,
+    child: Child,
+}
+
+impl Moto {
+    /// `None` where it is not installed.
+    pub fn start() -> Option<Self> {
+        let own = concat!(env!("CARGO_TARGET_TMPDIR"), "/moto/bin/moto_server");
+        let start = |program: &str| {
+            Command::new(program)
+                .args(["-H", "127.0.0.1", "-p", "0"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+        };
+        let mut child = start(own).or_else(|_| start("moto_server")).ok()?;
+        let said = BufReader::new(child.stderr.take().unwrap());
+        let addr = said.lines().map_while(Result::ok).find_map(|line| {
+            line.split_once("http://127.0.0.1:")
+                .map(|(_, port)| port.trim().parse::<u16>().unwrap())
+        });
+        let addr = SocketAddr::from(([127, 0, 0, 1], addr.expect("moto says where it is")));
+        let mut stream = TcpStream::connect(addr).unwrap();
+        let host = "Host: s3.amazonaws.com";
+        let make = format!(
+            "PUT /bucket HTTP/1.1\r\n{host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(make.as_bytes()).unwrap();
+        let answer = std::io::read_to_string(stream).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Some(Self { addr, child })
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! Recordings in a bucket: what every store has to do alike, and what becomes of a store's faults.
+
+mod faults;
+#[cfg(feature = "cli")]
+mod program;
+mod stores;

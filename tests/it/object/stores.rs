@@ -1,0 +1,201 @@
+//! One suite over every kind of store.
+
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use tonearm::store::{Limits, Store};
+
+use crate::harness::bucket::{self, FaultyS3, Moto};
+use crate::harness::{OWNER, Server, Setup, pattern, skips};
+
+/// Puts bytes under a name of [`OWNER`].
+type Put<'a> = &'a dyn Fn(&str, &[u8]);
+
+fn over(store: Store) -> Server {
+    Server::with(Setup {
+        store: Some(store),
+        ..Setup::default()
+    })
+}
+
+/// Two replicas over one store.
+fn suite(server: &Server, replica: &Server, put: Put<'_>) {
+    ranges(server, put);
+    validators(server, replica, put);
+    records(server, put);
+    resolver(server, put);
+}
+
+fn ranges(server: &Server, put: Put<'_>) {
+    let bytes = pattern(300_000);
+    put("call.wav", &bytes);
+    let target = server.sign("call.wav");
+    let whole = server.get(&target, &[]);
+    assert_eq!((whole.status, whole.body.len()), (200, bytes.len()));
+    assert!(whole.body == bytes);
+    assert_eq!(whole.field("accept-ranges"), Some("bytes"));
+    for (range, first, last) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-", 0, 299_999),
+        ("bytes=100-199", 100, 199),
+        ("bytes=-5", 299_995, 299_999),
+        ("bytes=299999-400000", 299_999, 299_999),
+    ] {
+        let part = server.get(&target, &[&format!("Range: {range}")]);
+        assert_eq!(part.status, 206, "{range}: {part:?}");
+        assert!(part.body == bytes[first..=last], "{range}");
+        assert_eq!(
+            part.field("content-range"),
+            Some(&*format!("bytes {first}-{last}/300000"))
+        );
+    }
+    let none = server.get(&target, &["Range: bytes=300000-"]);
+    assert_eq!(none.status, 416);
+    assert_eq!(none.field("content-range"), Some("bytes */300000"));
+    let parts = server.get(&target, &["Range: bytes=1-3,200000-200099"]);
+    assert_eq!(parts.status, 206);
+    for part in [&bytes[1..4], &bytes[200_000..200_100]] {
+        assert!(parts.body.windows(part.len()).any(|found| found == part));
+    }
+    let head = server.ask("HEAD", &target, &[]);
+    assert_eq!(head.field("content-length"), Some("300000"));
+    put("empty.wav", b"");
+    let empty = server.get(&server.sign("empty.wav"), &[]);
+    assert_eq!((empty.status, empty.body.len()), (200, 0));
+    put("a~b..c.mp3", b"ID3");
+    assert_eq!(server.get(&server.sign("a~b..c.mp3"), &[]).body, b"ID3");
+    assert_eq!(server.get(&server.sign("none.wav"), &[]).status, 404);
+    // Another format of a recording that is there.
+    assert_eq!(server.get(&server.sign("call.mp3"), &[]).status, 404);
+}
+
+fn validators(server: &Server, replica: &Server, put: Put<'_>) {
+    put("tagged.wav", &pattern(1000));
+    let first = server.get(&server.sign("tagged.wav"), &[]);
+    let etag = first.field("etag").unwrap().to_owned();
+    assert!(etag.starts_with('"') && etag.len() > 3, "{etag}");
+    let modified = first.field("last-modified").unwrap().to_owned();
+    let same = replica.get(&replica.sign("tagged.wav"), &[]);
+    assert_eq!(same.field("etag"), Some(&*etag), "one tag on all replicas");
+    for (field, status) in [
+        (format!("If-None-Match: {etag}"), 304),
+        (format!("If-Modified-Since: {modified}"), 304),
+        (format!("If-Match: {etag}"), 200),
+        ("If-Match: \"other\"".to_owned(), 412),
+        ("If-None-Match: \"other\"".to_owned(), 200),
+    ] {
+        let answer = server.get(&server.sign("tagged.wav"), &[&field]);
+        assert_eq!(answer.status, status, "{field}");
+    }
+    let range = "Range: bytes=1-2";
+    let ask = |tag: &str| server.get(&server.sign("tagged.wav"), &[range, tag]);
+    assert_eq!(ask(&format!("If-Range: {etag}")).status, 206);
+    assert_eq!(ask("If-Range: \"other\"").status, 200);
+}
+
+fn records(server: &Server, put: Put<'_>) {
+    for (name, record, status) in [
+        ("plain", "{}", 200),
+        ("revoked", r#"{"generation":1}"#, 403),
+        ("erased", r#"{"erased_at":"2026-01-01T00:00:00Z"}"#, 410),
+        ("torn", r#"{"generation":"#, 500),
+        ("list", "[1]", 500),
+    ] {
+        put(&format!("{name}.wav"), b"RIFF");
+        put(&format!("{name}.json"), record.as_bytes());
+        let answer = server.get(&server.sign(&format!("{name}.wav")), &[]);
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+    }
+}
+
+fn resolver(server: &Server, put: Put<'_>) {
+    // An hour of silence at 8 kHz and 8 bits, of which the header is there.
+    let seconds: u32 = 3600;
+    let data = 8000 * seconds;
+    let mut wav = Vec::new();
+    wav.extend(b"RIFF");
+    wav.extend((data + 36).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend([1, 0, 1, 0]);
+    wav.extend(8000_u32.to_le_bytes());
+    wav.extend(8000_u32.to_le_bytes());
+    wav.extend([1, 0, 8, 0]);
+    wav.extend(b"data");
+    wav.extend(data.to_le_bytes());
+    wav.resize(wav.len() + usize::try_from(data).unwrap(), 0x80);
+    put("hour.wav", &wav);
+    let [app, account] = OWNER.split('/').collect::<Vec<_>>()[..] else {
+        panic!()
+    };
+    let ask = |id: &str| {
+        let target = format!(
+            "/retrieve/authenticated/recordings/{id}?appId={app}&externalAccountId={account}"
+        );
+        server.get(&target, &[])
+    };
+    let before = tonearm::server::now().0;
+    let answer = ask("hour");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let end: jiff::Timestamp = json["expiresAt"].as_str().unwrap().parse().unwrap();
+    let life = u64::try_from(end.as_second()).unwrap() - before;
+    // A quarter of an hour, the hour it plays, and up to a bucket.
+    assert!((4500..=4800 + 60).contains(&life), "{life}");
+    let url = json["authenticatedUrl"].as_str().unwrap();
+    let target = &url[url.find("/media/").unwrap()..];
+    let part = server.get(target, &["Range: bytes=44-143"]);
+    assert_eq!((part.status, part.body), (206, vec![0x80; 100]));
+    assert_eq!(ask("none").status, 404);
+    assert_eq!(ask("erased").status, 404);
+}
+
+/// Puts by the store's own client, on a runtime of its own.
+fn putting(store: Arc<dyn ObjectStore>) -> impl Fn(&str, &[u8]) {
+    move |name, bytes| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let key = Path::parse(bucket::key(name)).unwrap();
+        let put = store.put(&key, bytes.to_vec().into());
+        runtime.block_on(put).unwrap();
+    }
+}
+
+#[test]
+fn a_directory() {
+    let server = Server::start();
+    suite(&server, &server, &|name, bytes| {
+        server.put_bytes(name, bytes);
+    });
+}
+
+#[test]
+fn memory() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let replica = || over(bucket::object(Arc::clone(&store), Limits::default()));
+    suite(&replica(), &replica(), &putting(Arc::clone(&store)));
+}
+
+#[test]
+fn the_tests_own_s3() {
+    let s3 = FaultyS3::start();
+    let replica = || over(s3.store(Limits::default()));
+    suite(&replica(), &replica(), &|name, bytes| {
+        s3.put(&bucket::key(name), bytes);
+    });
+}
+
+#[test]
+fn moto() {
+    let Some(moto) = Moto::start() else {
+        skips("moto", "pip install 'moto[server]'");
+        return;
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(bucket::s3(moto.addr).build().unwrap());
+    let replica = || over(bucket::object(Arc::clone(&store), Limits::default()));
+    suite(&replica(), &replica(), &putting(Arc::clone(&store)));
+}
