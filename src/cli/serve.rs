@@ -414,6 +414,19 @@ impl Running {
 
     /// Takes the keyring's file as it is now, or keeps the old ring.
     fn reload(&self) {
+        if let (Some(path), Some(ingest)) = (&self.config.ingest_tokens, self.app.ingest()) {
+            match keyring::load_tokens(path) {
+                Ok(tokens) => {
+                    let count = tokens.count();
+                    ingest.replace_tokens(tokens);
+                    tracing::info!(tokens = count, "the tokens were read again");
+                }
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(error, "the tokens will not do; the old ones stay");
+                }
+            }
+        }
         let loaded = keyring::load(&self.config.keyring, &self.config.policy);
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
@@ -425,18 +438,6 @@ impl Running {
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the keyring will not do; the old one stays");
-            }
-        }
-        if let (Some(path), Some(ingest)) = (&self.config.ingest_tokens, self.app.ingest()) {
-            match keyring::load_tokens(path) {
-                Ok(tokens) => {
-                    tracing::info!(tokens = tokens.count(), "the tokens were read again");
-                    ingest.replace_tokens(tokens);
-                }
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::error!(error, "the tokens will not do; the old ones stay");
-                }
             }
         }
     }
