@@ -289,7 +289,7 @@ impl Times {
         })
     }
 
-    /// The time of a percentile of [`SHARES`], in seconds.
+    /// The time of a percentile, one of those that are kept, in seconds.
     #[must_use]
     pub fn percentile(&self, name: &str) -> Option<f64> {
         self.percentiles.get(name).copied()
