@@ -58,6 +58,9 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Bytes after which it is over.
     pub(super) fn goal(&self) -> u64 {
+        if self.answer.is_some() {
+            return self.length;
+        }
         self.ask.enough.min(self.length)
     }
 

@@ -260,13 +260,14 @@ impl<'a> Worker<'a> {
         let Some(dwell) = exchange.ask.dwell else {
             return;
         };
-        let played = now - exchange.first.unwrap_or(now);
+        let first = exchange.first.unwrap_or(now);
+        let played = now - first;
         if played >= dwell {
             return self.done(index, false);
         }
         let audio = (played + BUFFER).as_secs_f64() * super::float(self.plan.shape.bitrate);
         exchange.allowed = super::whole(audio);
-        self.wake(now + SIP, index);
+        self.wake((now + SIP).min(first + dwell), index);
         self.advance(index);
     }
 

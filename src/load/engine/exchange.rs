@@ -59,6 +59,7 @@ impl Worker<'_> {
         let every = self.plan.check_every;
         let checked = !question && every > 0 && nth.is_multiple_of(every);
         let whole = ask.range == Range::Whole;
+        let paced = !question && ask.dwell.is_some();
         let exchange = Exchange {
             request: Arc::clone(request),
             ask,
@@ -69,7 +70,7 @@ impl Worker<'_> {
             status: 0,
             at: 0,
             length: 0,
-            allowed: ask.dwell.map_or(u64::MAX, |_| 1),
+            allowed: if paced { 1 } else { u64::MAX },
             checker: checked.then(|| Checker::new(recording, ask.range.first(), whole)),
             answer: question.then(Vec::new),
         };

@@ -363,6 +363,13 @@ fn nobody_there_and_nobody_who_answers_are_counted() {
 
 #[test]
 fn an_expired_url_is_renewed() {
+    renewed("chain", "8KiB");
+    // Less than the resolver's answer has.
+    renewed("chain", "8");
+    renewed("player", "8KiB");
+}
+
+fn renewed(scenario: &str, range_size: &str) {
     let questions = Arc::new(AtomicUsize::new(0));
     let asked_for = Arc::clone(&questions);
     let fake = Fake::start(move |asked, stream| {
@@ -386,11 +393,13 @@ fn an_expired_url_is_renewed() {
     let resolver = format!("http://{}/resolve/%s?appId=1", fake.addr);
     let args = [
         "--scenario",
-        "chain",
+        scenario,
+        "--range-size",
+        range_size,
         "--listeners",
         "1",
-        "--range-size",
-        "8KiB",
+        "--dwell",
+        "10ms",
     ];
     let ran = load(
         &place,
