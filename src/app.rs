@@ -12,6 +12,7 @@ mod edge;
 #[cfg(feature = "hubspot")]
 mod guard;
 mod request;
+mod trace;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use crate::edge::VERIFY_PATH;
 #[cfg(feature = "cdn")]
 use crate::edge::cdn::Signer;
 use crate::ingest::{self, Ingest};
-use crate::metrics::Metrics;
+use crate::metrics::{Keys, Metrics};
 use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
 use crate::reject::{ALLOW, Rejection};
 use crate::respond::{Answer, Keeper, Terms, json, options, preflight, respond};
@@ -40,8 +41,8 @@ use crate::route::{self, Route, Template};
 use crate::select::select;
 use crate::server::{Arrival, Handler};
 use crate::sign::{
-    Claims, Grant, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, mint, pull,
-    verify,
+    Audience, Claims, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path,
+    mint, pull, verify,
 };
 use crate::store::{Source, Store, StoreError};
 
@@ -171,6 +172,7 @@ impl App {
     /// Lets go of what nobody asks for any more. To be called now and then.
     pub fn tidy(&self, now: UnixTime) {
         self.store.tidy(now);
+        self.metrics.keys(keys(&self.keyring.load(), now));
         #[cfg(feature = "hubspot")]
         self.resolver.guard.tidy();
     }
@@ -205,7 +207,17 @@ impl App {
         }
         match route {
             Route::Media => self.media(&request, arrival.now, entry).await,
-            Route::Resolve(question) => self.resolve(&question?, &request, arrival).await,
+            Route::Resolve(question) => {
+                let answer = match question {
+                    Ok(question) => self.resolve(&question, &request, arrival).await,
+                    Err(bad) => Err(bad.into()),
+                };
+                self.metrics.question(match &answer {
+                    Ok(_) => "answered",
+                    Err(rejection) => rejection.kind(),
+                });
+                answer
+            }
             // A path with another spelling of a place is refused, not found missing.
             Route::Nothing if request.path != "/" && check_path(request.path).is_err() => {
                 Err(Refusal::BadPath.into())
@@ -291,9 +303,15 @@ impl App {
         let signature = self
             .resolver
             .guard
-            .check(request, arrival.peer.ip(), id, now)?;
+            .check(request, arrival.peer.ip(), id, now)
+            .inspect_err(|rejection| {
+                if matches!(rejection, Rejection::Unsigned(_)) {
+                    self.metrics.signature("refused");
+                }
+            })?;
         #[cfg(not(feature = "hubspot"))]
         let signature = "unchecked";
+        self.metrics.signature(signature);
         self.resolver.check_allowed(id)?;
         let found = self.store.find(id).await.map_err(Rejection::Unknown)?;
         let claims = Claims {
@@ -352,19 +370,35 @@ impl App {
     /// What becomes of a failure besides its answer.
     fn note(&self, rejection: &Rejection, entry: &mut Entry) {
         entry.reason = Some(rejection.reason());
-        match rejection {
-            Rejection::Refused(refusal) | Rejection::Store(StoreError::Refused(refusal)) => {
-                self.metrics.refused(refusal.word());
-            }
-            _ if rejection.is_ours() => {
-                tracing::error!(reason = %rejection.reason(), "a request failed on our side");
-            }
-            _ => {}
+        self.metrics.refused(rejection.kind());
+        if rejection.is_ours() {
+            tracing::error!(reason = %rejection.reason(), "a request failed on our side");
         }
     }
 }
 
+/// What is counted of a keyring at `now`.
+fn keys(ring: &Keyring, now: UnixTime) -> Keys {
+    let signs = |key: &&Key| *key.audience() == Audience::Origin && key.window().mints_at(now);
+    let window = ring.minting(now).map(|key| *key.window());
+    let seconds = |time: Option<UnixTime>| time.map_or(0, |time| time.0);
+    Keys {
+        count: ring.keys().len(),
+        signing: ring.keys().iter().filter(signs).count(),
+        signs_since: seconds(window.and_then(|window| window.mint_from)),
+        signs_until: seconds(window.and_then(|window| window.mint_until)),
+    }
+}
+
 impl Handler for App {
+    fn opened(&self) {
+        self.metrics.opened();
+    }
+
+    fn closed(&self) {
+        self.metrics.closed();
+    }
+
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -409,9 +443,13 @@ impl Handler for App {
         if head.method == Method::HEAD {
             answer = answer.without_payload();
         }
+        if let Some(id) = trace::request_id(&head.headers) {
+            answer.fields.insert(trace::REQUEST_ID, id.clone());
+        }
         let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
         let body = FileBody::new(std::mem::take(&mut answer.payload), source)
             .on_lane(arrival.lane)
+            .timed(arrival.at)
             .on_end(move |ended| {
                 delivery.ended(ended);
                 drop(under_way);

@@ -14,6 +14,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -66,6 +67,9 @@ pub struct Ended {
     pub sent: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// How long after [`FileBody::timed`]'s moment the first bytes were handed over; `None` where
+    /// there were none, or no moment.
+    pub first_byte: Option<Duration>,
 }
 
 type OnEnd = Box<dyn FnOnce(Ended) + Send>;
@@ -87,6 +91,8 @@ pub struct FileBody {
     promised: u64,
     sent: u64,
     failed: bool,
+    began: Option<Instant>,
+    first_byte: Option<Duration>,
     on_end: Option<OnEnd>,
     /// How others know that it is still there.
     presence: Option<Arc<()>>,
@@ -158,6 +164,8 @@ impl FileBody {
             window: 0,
             sent: 0,
             failed: false,
+            began: None,
+            first_byte: None,
             on_end: None,
             presence: None,
         }
@@ -176,6 +184,13 @@ impl FileBody {
     #[must_use]
     pub(crate) fn holding(mut self, presence: Arc<()>) -> Self {
         self.presence = Some(presence);
+        self
+    }
+
+    /// Tells at its end how long after `began` the first bytes were handed over.
+    #[must_use]
+    pub fn timed(mut self, began: Instant) -> Self {
+        self.began = Some(began);
         self
     }
 
@@ -369,6 +384,9 @@ impl http_body::Body for FileBody {
 
         Poll::Ready(match ready!(self.poll_next(cx)) {
             Some(Ok(segment)) => {
+                if self.first_byte.is_none() {
+                    self.first_byte = self.began.map(|began| began.elapsed());
+                }
                 self.sent += u64::try_from(segment.remaining()).unwrap_or(u64::MAX);
                 Some(Ok(Frame::data(segment)))
             }
@@ -411,6 +429,7 @@ impl Drop for FileBody {
                 promised: self.promised,
                 sent: self.sent,
                 outcome,
+                first_byte: self.first_byte,
             });
         }
     }

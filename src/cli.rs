@@ -8,9 +8,14 @@ mod hubspot;
 mod inspect;
 mod keys;
 mod load;
+mod log;
 mod rehearse;
 mod retention;
+mod scrub;
 mod serve;
+mod service;
+mod shell;
+mod status;
 mod url;
 mod watch;
 
@@ -63,6 +68,10 @@ enum Command {
     Expire(retention::Expire),
     /// Put recordings under legal hold, so that nothing erases or replaces them
     Hold(retention::Hold),
+    /// Hold every recording against its record's digest; exit 1 if one is not as it was put
+    Scrub(scrub::Scrub),
+    /// Tell on one screen how a running server is; exit 1 if something should be looked at
+    Status(status::Status),
     /// Bring recordings into HubSpot: register, log, associate, ready, transcript; publish does all
     #[command(subcommand)]
     Hubspot(hubspot::Command),
@@ -75,6 +84,10 @@ enum Command {
     /// Check the configuration, or show where each value comes from
     #[command(subcommand, name = "config")]
     Config(config_command::ConfigCommand),
+    /// Print what a shell needs to complete commands and flags
+    Completions(shell::Completions),
+    /// Print or write the man pages
+    Man(shell::Man),
 }
 
 /// The keyring's flag, which several commands have.
@@ -156,7 +169,7 @@ type Outcome = Result<u8, Failure>;
 /// [`Failure`], with the exit code and the line to print.
 pub fn run(cli: Cli) -> Outcome {
     let file = cli.config.as_deref();
-    let values = |flags| Values::collect(flags, environment, file);
+    let values = |flags| Values::collect(flags, &environment(), file);
     match cli.command {
         Command::Serve(command) => serve::Serve::run(&values(command.flags())?),
         Command::Url(command) => command.run(&values(command.flags())?),
@@ -166,6 +179,13 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Keys(command) => command.run(&values(command.flags())?),
         Command::Expire(command) => command.run(&values(command.flags())?),
         Command::Hold(command) => command.run(&values(command.flags())?),
+        Command::Scrub(command) => command.run(&values(command.flags())?),
+        Command::Status(command) => command.run(&values(command.flags())?),
+        Command::Completions(command) => {
+            command.run();
+            Ok(0)
+        }
+        Command::Man(command) => command.run(),
         Command::Hubspot(command) => command.run(&values(command.flags())?),
         Command::Rehearse(command) => command.run(&values(Flags::new())?),
         Command::Doctor(command) => command.run(&values(Flags::new())?),
@@ -178,8 +198,13 @@ pub fn run(cli: Cli) -> Outcome {
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
 )]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
+        .filter(|(name, _)| name.starts_with("TONEARM_"))
+        // What is no text will do for no setting, and is shown.
+        .map(|(name, text)| (name, text.to_string_lossy().into_owned()))
+        .collect()
 }
 
 /// Prints to standard output; a reader that has gone away is no failure of ours.

@@ -417,10 +417,10 @@ impl Values {
     /// `file` must exist when it is named; the default one need not.
     ///
     /// # Errors
-    /// [`ConfigError`] where the file cannot be read or holds a key that is no setting.
+    /// [`ConfigError`] where the file cannot be read, or a key in it or a variable is no setting.
     pub fn collect(
         flags: Flags,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: &[(String, String)],
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let mut values = BTreeMap::new();
@@ -431,10 +431,10 @@ impl Values {
         if file.is_some() || named.exists() {
             values.extend(source::read_file(named)?);
         }
-        for setting in SETTINGS {
-            let variable = setting.variable();
-            if let Some(text) = environment(&variable) {
-                values.insert(setting.key, Value::new(text, Source::Environment(variable)));
+        for (variable, text) in environment {
+            if let Some(setting) = source::setting_of(variable)? {
+                let source = Source::Environment(variable.clone());
+                values.insert(setting.key, Value::new(text.as_str(), source));
             }
         }
         for (key, text) in flags {

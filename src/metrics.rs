@@ -1,69 +1,195 @@
 //! What the server counts. Labels are bounded: no id, path or address is one.
+//!
+//! What a request for a recording counts has its handle already: counting it is one addition, with
+//! no lookup, no lock and nothing allocated. The rest is looked up by its labels.
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+mod at_hand;
+mod latency;
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+use self::at_hand::AtHand;
+use self::latency::Latency;
+
+/// Methods of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// GET and HEAD.
+    Read,
+    /// PUT, POST, PATCH and DELETE.
+    Write,
+    /// OPTIONS.
+    Options,
+    /// Any other.
+    Other,
+}
+
+impl Class {
+    pub(crate) fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET | Method::HEAD => Self::Read,
+            Method::PUT | Method::POST | Method::PATCH | Method::DELETE => Self::Write,
+            Method::OPTIONS => Self::Options,
+            _ => Self::Other,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Options => "options",
+            Self::Other => "other",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: &'static str,
+    method: &'static str,
     status: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
+macro_rules! one_label {
+    ($($name:ident { $label:ident })*) => {$(
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name {
+            $label: &'static str,
+        }
+    )*};
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
+one_label! {
+    RouteLabel { route }
+    KindLabel { kind }
+    ReasonLabel { reason }
+    OutcomeLabel { outcome }
+    VerdictLabel { verdict }
+}
+
+/// The keys of a keyring, as they are at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// How many there are.
+    pub count: usize,
+    /// How many could sign.
+    pub signing: usize,
+    /// Since when the one that signs does, Unix seconds; 0 where it always did.
+    pub signs_since: u64,
+    /// Until when it does; 0 where it has no end.
+    pub signs_until: u64,
 }
 
 /// The server's counters and their registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    refusals: Family<ReasonLabels, Counter>,
-    bodies: Family<OutcomeLabels, Counter>,
+    requests: AtHand<RequestLabels, Counter, 6>,
+    first_byte: AtHand<RouteLabel, Latency, 1>,
+    selections: AtHand<KindLabel, Counter, 6>,
+    bodies: AtHand<OutcomeLabel, Counter, 3>,
+    promised: Counter,
     sent: Counter,
-    reloads: Family<OutcomeLabels, Counter>,
+    connections: Gauge,
+    refusals: Family<ReasonLabel, Counter>,
+    questions: Family<OutcomeLabel, Counter>,
+    signatures: Family<VerdictLabel, Counter>,
+    reloads: AtHand<OutcomeLabel, Counter, 2>,
+    keys: Gauge,
+    signing_keys: Gauge,
+    signs_since: Gauge,
+    signs_until: Gauge,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        // Likeliest first.
+        let media = [206, 200, 304, 403, 404, 416].map(|status| RequestLabels {
+            route: "media",
+            method: Class::Read.word(),
+            status,
+        });
         let mut metrics = Self {
             registry: Registry::with_prefix("tonearm"),
-            requests: Family::default(),
-            refusals: Family::default(),
-            bodies: Family::default(),
+            requests: AtHand::new(media),
+            first_byte: AtHand::new([RouteLabel { route: "media" }]),
+            selections: AtHand::new(
+                [
+                    "single",
+                    "full",
+                    "multiple",
+                    "not_modified",
+                    "unsatisfiable",
+                    "precondition_failed",
+                ]
+                .map(|kind| KindLabel { kind }),
+            ),
+            bodies: AtHand::new(
+                ["complete", "aborted", "failed"].map(|outcome| OutcomeLabel { outcome }),
+            ),
+            promised: Counter::default(),
             sent: Counter::default(),
-            reloads: Family::default(),
+            connections: Gauge::default(),
+            refusals: Family::default(),
+            questions: Family::default(),
+            signatures: Family::default(),
+            reloads: AtHand::new(["ok", "failed"].map(|outcome| OutcomeLabel { outcome })),
+            keys: Gauge::default(),
+            signing_keys: Gauge::default(),
+            signs_since: Gauge::default(),
+            signs_until: Gauge::default(),
         };
-        metrics.register();
+        metrics.register_traffic();
+        metrics.register_state();
         metrics
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
+    fn register_traffic(&mut self) {
         let registry = &mut self.registry;
         registry.register(
             "requests",
-            "Requests answered, by route and status",
-            self.requests.clone(),
+            "Requests answered, by route, method class and status",
+            self.requests.family(),
+        );
+        registry.register_with_unit(
+            "first_byte",
+            "Time from a request's head to the first byte of its answer's body, or to its end where it has none, by route",
+            Unit::Seconds,
+            self.first_byte.family(),
+        );
+        registry.register(
+            "selections",
+            "Recordings selected from, by what was selected",
+            self.selections.family(),
         );
         registry.register(
             "refusals",
-            "Signed URLs refused, by reason",
+            "Requests refused, by reason",
             self.refusals.clone(),
         );
         registry.register(
             "bodies",
             "Response bodies ended, by outcome",
-            self.bodies.clone(),
+            self.bodies.family(),
+        );
+        registry.register_with_unit(
+            "promised",
+            "Bytes of bodies promised",
+            Unit::Bytes,
+            self.promised.clone(),
         );
         registry.register_with_unit(
             "sent",
@@ -72,31 +198,138 @@ impl Metrics {
             self.sent.clone(),
         );
         registry.register(
-            "keyring_reloads",
-            "Reloads of the keyring, by outcome; a failed one keeps the old ring",
-            self.reloads.clone(),
+            "connections",
+            "Connections open on the public listener",
+            self.connections.clone(),
+        );
+        registry.register(
+            "hubspot_questions",
+            "Questions for a URL, by outcome",
+            self.questions.clone(),
+        );
+        registry.register(
+            "hubspot_signatures",
+            "HubSpot's signatures on questions, by verdict",
+            self.signatures.clone(),
         );
     }
 
-    pub(crate) fn answered(&self, route: &'static str, status: u16) {
-        self.requests
-            .get_or_create(&RequestLabels { route, status })
-            .inc();
+    fn register_state(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "build",
+            "The program's version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "keyring_reloads",
+            "Reloads of the keyring, by outcome; a failed one keeps the old ring",
+            self.reloads.family(),
+        );
+        registry.register("keys", "Keys of the keyring", self.keys.clone());
+        registry.register(
+            "signing_keys",
+            "Keys that could sign now",
+            self.signing_keys.clone(),
+        );
+        registry.register(
+            "signing_key_since_timestamp_seconds",
+            "Since when the key that signs does; 0 where it always did",
+            self.signs_since.clone(),
+        );
+        registry.register(
+            "signing_key_until_timestamp_seconds",
+            "Until when the key that signs does; 0 where it has no end",
+            self.signs_until.clone(),
+        );
+    }
+
+    /// Tells of log lines that were lost, and of when this server started, Unix seconds.
+    #[must_use]
+    pub fn of_server(
+        mut self,
+        dropped_lines: impl Fn() -> u64 + Send + Sync + 'static,
+        started: u64,
+    ) -> Self {
+        let started: Gauge = gauge(started);
+        self.registry.register(
+            "start_timestamp_seconds",
+            "When the server started",
+            started,
+        );
+        self.registry.register(
+            "log_lines_dropped",
+            "Log lines lost because standard error was read too slowly",
+            Read(dropped_lines),
+        );
+        self
+    }
+
+    pub(crate) fn answered(&self, route: &'static str, class: Class, status: u16) {
+        let labels = RequestLabels {
+            route,
+            method: class.word(),
+            status,
+        };
+        self.requests.with(labels, Counter::inc);
+    }
+
+    pub(crate) fn selected(&self, kind: &'static str) {
+        self.selections.with(KindLabel { kind }, Counter::inc);
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn ended(&self, outcome: &'static str, sent: u64) {
-        self.bodies.get_or_create(&OutcomeLabels { outcome }).inc();
+    pub(crate) fn ended(&self, outcome: &'static str, promised: u64, sent: u64) {
+        self.bodies.with(OutcomeLabel { outcome }, Counter::inc);
+        self.promised.inc_by(promised);
         self.sent.inc_by(sent);
+    }
+
+    pub(crate) fn first_byte(&self, route: &'static str, after: Duration) {
+        self.first_byte
+            .with(RouteLabel { route }, |latency| latency.observe(after));
+    }
+
+    pub(crate) fn opened(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn closed(&self) {
+        self.connections.dec();
+    }
+
+    /// Counts an answer to HubSpot's question.
+    pub(crate) fn question(&self, outcome: &'static str) {
+        self.questions
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
+    }
+
+    /// Counts a signature of HubSpot's.
+    pub(crate) fn signature(&self, verdict: &'static str) {
+        self.signatures
+            .get_or_create(&VerdictLabel { verdict })
+            .inc();
     }
 
     /// Counts a reload of the keyring.
     pub fn reloaded(&self, ok: bool) {
         let outcome = if ok { "ok" } else { "failed" };
-        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.reloads.with(OutcomeLabel { outcome }, Counter::inc);
+    }
+
+    pub(crate) fn keys(&self, keys: Keys) {
+        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.keys, u64::try_from(keys.count).unwrap_or(u64::MAX));
+        set(
+            &self.signing_keys,
+            u64::try_from(keys.signing).unwrap_or(u64::MAX),
+        );
+        set(&self.signs_since, keys.signs_since);
+        set(&self.signs_until, keys.signs_until);
     }
 
     /// The exposition, in OpenMetrics text.
@@ -106,5 +339,30 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+fn gauge(value: u64) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge
+}
+
+/// A counter that somebody else keeps.
+struct Read<F>(F);
+
+impl<F> fmt::Debug for Read<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Read")
+    }
+}
+
+impl<F: Fn() -> u64> EncodeMetric for Read<F> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        ConstCounter::new((self.0)()).encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
     }
 }

@@ -88,6 +88,40 @@ impl Rejection {
         }
     }
 
+    /// The reason in one of a few words, for the metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Framing(_) => "framing",
+            Self::Host(_) => "host",
+            Self::Target(_) => "target",
+            Self::FieldsTooLarge(_) => "fields_too_large",
+            Self::NoRoute => "no_route",
+            Self::Refused(refusal) => refusal.word(),
+            Self::Question(_) => "question",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Unsigned(_) => "unsigned",
+            Self::TooMany(_) => "too_many",
+            Self::Unknown(error) | Self::Store(error) => match error {
+                StoreError::Refused(refusal) => refusal.word(),
+                StoreError::NotFound(_) | StoreError::Erased => "not_found",
+                StoreError::Exhausted(_) => "exhausted",
+                StoreError::Io(_) => "store",
+                StoreError::Record(_) => "record",
+                StoreError::Replaced => "replaced",
+                StoreError::Busy => "bucket_busy",
+                StoreError::Unreachable(_) => "bucket_unreachable",
+                StoreError::TimedOut => "bucket_timeout",
+                StoreError::Upstream(_) => "bucket",
+            },
+            Self::Ingest(_) => "ingest",
+            Self::Busy => "busy",
+            #[cfg(feature = "cdn")]
+            Self::Cdn(_) => "cdn",
+            Self::Mint(_) => "cannot_sign",
+        }
+    }
+
     /// What lies at the bottom, where it says more than the top.
     fn root(&self) -> Option<String> {
         let error: &dyn Error = match self {

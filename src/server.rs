@@ -97,6 +97,12 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         arrival: Arrival,
     ) -> impl Future<Output = Response<FileBody>> + Send;
+
+    /// A connection was accepted.
+    fn opened(&self) {}
+
+    /// It has ended.
+    fn closed(&self) {}
 }
 
 /// How a server ended.

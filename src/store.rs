@@ -13,6 +13,7 @@ mod local;
 mod object;
 mod place;
 mod record;
+mod scrub;
 mod upload;
 
 use std::error::Error;
@@ -31,6 +32,7 @@ pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
 pub use self::object::{Bucket, BucketError, Limits, Object, Reading};
 pub use self::record::{FileFacts, Record};
+pub use self::scrub::{Scrubbed, Verdict};
 pub use self::upload::Upload;
 
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
@@ -275,6 +277,15 @@ impl Store {
     /// [`ChangeError::Store`].
     pub fn present(&self, id: &RecordingId) -> Result<(Vec<Present>, Record), ChangeError> {
         self.local()?.present(id)
+    }
+
+    /// Reads a recording in every format it has, and holds it against its record's digest. Waits for
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn scrub(&self, id: &RecordingId) -> Result<Vec<Scrubbed>, ChangeError> {
+        self.local()?.scrub(id)
     }
 
     /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
+use super::trace;
 use crate::body::Ended;
-use crate::metrics::Metrics;
+use crate::metrics::{Class, Metrics};
 use crate::route::Template;
 use crate::select::Selection;
 use crate::server::Arrival;
@@ -23,7 +24,8 @@ use crate::sign::{TokenTrace, redact};
 pub(super) struct Entry {
     pub route: &'static str,
     pub reason: Option<Cow<'static, str>>,
-    range: Option<&'static str>,
+    selection: Option<&'static str>,
+    class: Class,
     /// What only the log needs; `None` where nobody reads it.
     line: Option<Line>,
 }
@@ -33,7 +35,9 @@ struct Line {
     peer: SocketAddr,
     method: Method,
     path: String,
-    trace: Option<TokenTrace>,
+    token: Option<TokenTrace>,
+    id: Option<HeaderValue>,
+    trace: Option<String>,
 }
 
 impl Entry {
@@ -42,23 +46,34 @@ impl Entry {
         Self {
             route: "none",
             reason: None,
-            range: None,
+            selection: None,
+            class: Class::of(&head.method),
             line: logged.then(|| Line {
                 peer: arrival.peer,
                 method: head.method.clone(),
                 path: resolver.masked(&redact(head.uri.path())),
-                trace: head.uri.query().and_then(TokenTrace::of_query),
+                token: head.uri.query().and_then(TokenTrace::of_query),
+                id: trace::request_id(&head.headers).cloned(),
+                trace: trace::trace_id(&head.headers).map(str::to_owned),
             }),
         }
     }
 
     pub(super) fn selected(&mut self, selection: &Selection) {
-        self.range = match selection {
-            Selection::Partial(ranges) if ranges.as_slice().len() > 1 => Some("multiple"),
-            Selection::Partial(_) => Some("single"),
-            Selection::NotSatisfiable => Some("unsatisfiable"),
-            Selection::Full | Selection::NotModified | Selection::PreconditionFailed => None,
-        };
+        self.selection = Some(match selection {
+            Selection::Partial(ranges) if ranges.as_slice().len() > 1 => "multiple",
+            Selection::Partial(_) => "single",
+            Selection::NotSatisfiable => "unsatisfiable",
+            Selection::Full => "full",
+            Selection::NotModified => "not_modified",
+            Selection::PreconditionFailed => "precondition_failed",
+        });
+    }
+
+    /// The kind of the range, for the log: the status tells the rest.
+    fn range(&self) -> Option<&'static str> {
+        self.selection
+            .filter(|kind| matches!(*kind, "multiple" | "single" | "unsatisfiable"))
     }
 }
 
@@ -93,10 +108,16 @@ impl Delivery {
             began,
             metrics,
         } = self;
-        metrics.answered(entry.route, status.as_u16());
-        metrics.ended(ended.outcome.word(), ended.sent);
+        metrics.answered(entry.route, entry.class, status.as_u16());
+        if let Some(kind) = entry.selection {
+            metrics.selected(kind);
+        }
+        let took = ended.first_byte.unwrap_or_else(|| began.elapsed());
+        metrics.first_byte(entry.route, took);
+        metrics.ended(ended.outcome.word(), ended.promised, ended.sent);
+        let range = entry.range();
         let Some(line) = entry.line else { return };
-        let trace = line.trace.as_ref();
+        let token = line.token.as_ref();
         tracing::info!(
             target: "tonearm::access",
             peer = %line.peer,
@@ -105,11 +126,13 @@ impl Delivery {
             path = line.path,
             status = status.as_u16(),
             reason = entry.reason.as_deref(),
-            range = entry.range,
-            kid = trace.map(|trace| trace.kid.as_str()),
-            exp = trace.map(|trace| trace.exp.0),
-            options = trace.map(|trace| trace.options.as_str()),
-            mac = trace.map(|trace| trace.mac_print.as_str()),
+            range,
+            kid = token.map(|token| token.kid.as_str()),
+            exp = token.map(|token| token.exp.0),
+            options = token.map(|token| token.options.as_str()),
+            mac = token.map(|token| token.mac_print.as_str()),
+            request_id = line.id.as_ref().and_then(|id| id.to_str().ok()),
+            trace_id = line.trace,
             promised = ended.promised,
             sent = ended.sent,
             outcome = ended.outcome.word(),

@@ -53,7 +53,7 @@ impl Command {
 
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
-        super::serve::begin_log(&config);
+        super::log::begin(&config);
         match self {
             Self::Register(command) => command.run(&config),
             Self::Show(command) => command.run(&config),

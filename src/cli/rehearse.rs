@@ -48,7 +48,7 @@ pub(super) struct Rehearse {
 impl Rehearse {
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
-        super::serve::begin_log(&config);
+        super::log::begin(&config);
         match &self.url {
             Some(url) => super::doctor::call(url, &self.ids, &config, self.json),
             None => self.serve(),

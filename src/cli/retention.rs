@@ -73,7 +73,7 @@ impl Expire {
             .map_err(|problem| Failure::new(Failure::USAGE, anyhow!("--older-than: {problem}")))?;
         let before = UnixTime(now().0.saturating_sub(age));
         // The audit lines go to the log.
-        serve::begin_log(&config);
+        super::log::begin(&config);
         let (store, directory) = serve::open_for_changes(&config)?;
         let mut failed = 0;
         let each = |id: RecordingId| {
@@ -163,7 +163,7 @@ impl Hold {
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
         // The audit lines go to the log.
-        serve::begin_log(&config);
+        super::log::begin(&config);
         let (store, _) = serve::open_for_changes(&config)?;
         for external in &self.external {
             let id = RecordingId {

@@ -12,12 +12,11 @@ use clap::Args;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use super::{Failure, Outcome, load_keyring, now, print, reachable};
+use super::{Failure, Outcome, load_keyring, log, now, print, reachable, service};
 use crate::admin::Admin;
 use crate::app::App;
-use crate::config::{Config, Flags, LogFormat, Storage, Values, keyring};
+use crate::config::{Config, Flags, Storage, Values, keyring};
 use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -73,7 +72,7 @@ impl Serve {
 
     pub(super) fn run(values: &Values) -> Outcome {
         let mut config = values.config()?;
-        begin_log(&config);
+        let log = log::begin_apart(&config);
         let descriptors = raise_descriptor_limit();
         if config.server.connections == 0 {
             config.server.connections = most_connections(descriptors);
@@ -89,7 +88,7 @@ impl Serve {
         // Before anybody learns that we run: a signal must not find its default, which is to kill.
         let own = Own::new().map_err(unavailable)?;
         announce(&config, &store, &public, &admin)?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::default().of_server(log.dropped(), now().0));
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
         let mut app = App::new(
             store,
@@ -114,20 +113,6 @@ impl Serve {
         }
         .until_stopped(own, public, admin)
         .map_err(unavailable)
-    }
-}
-
-pub(super) fn begin_log(config: &Config) {
-    let filter = EnvFilter::new(&config.log_filter);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // It would be told by eprintln!, which panics where standard error cannot be written.
-        .log_internal_errors(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    match config.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
 
@@ -358,7 +343,9 @@ impl Running {
                 Share::alone(),
             );
             tokio::spawn(serve_admin);
+            service::ready();
             self.wait_for_stop(&mut signals).await;
+            service::stopping();
             self.admin.stop();
             self.serve_on(&mut signals).await;
             shutdown.cancel();
@@ -398,7 +385,10 @@ impl Running {
                     let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
                     drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
                 }
-                _ = tidying.tick() => self.app.tidy(now()),
+                _ = tidying.tick() => {
+                    self.app.tidy(now());
+                    service::alive();
+                }
             }
         }
     }

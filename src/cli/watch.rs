@@ -26,7 +26,7 @@ use self::ledger::Ledger;
 use self::pattern::{Pattern, Unread};
 use self::spool::{Spool, Stamp};
 use super::add::{Add, Brought};
-use super::{Failure, Outcome, now, print, serve};
+use super::{Failure, Outcome, now, print};
 use crate::config::{Config, duration};
 use crate::recording::{Id, RecordingId};
 
@@ -163,7 +163,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> Failure {
 impl Watching<'_> {
     /// Adds files until a signal asks for the end; in a dry run, what is there now.
     pub(super) fn watch(mut self, config: &Config) -> Outcome {
-        serve::begin_log(config);
+        super::log::begin(config);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

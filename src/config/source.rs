@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::SETTINGS;
+use super::{SETTINGS, Setting};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +190,51 @@ fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether a variable with our prefix is somebody else's: what Kubernetes sets in every pod beside a
+/// service called `tonearm`, and what the tests set.
+fn is_foreign(variable: &str) -> bool {
+    ["TONEARM_SERVICE_", "TONEARM_PORT"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
+        || ["TONEARM_REQUIRE_PEERS", "TONEARM_KILLS"].contains(&variable)
+}
+
+/// The setting that a variable of the environment stands for; `None` where it is none of ours.
+pub(super) fn setting_of(variable: &str) -> Result<Option<&'static Setting>, ConfigError> {
+    let known = SETTINGS
+        .iter()
+        .find(|setting| setting.variable() == variable);
+    if known.is_some() || !variable.starts_with("TONEARM_") || is_foreign(variable) {
+        return Ok(known);
+    }
+    let nearest = SETTINGS
+        .iter()
+        .map(Setting::variable)
+        .map(|known| (distance(&known, variable), known))
+        .min()
+        // Beyond that it would be a guess.
+        .filter(|(distance, known)| *distance <= known.len() / 4)
+        .map(|(_, known)| format!("; did you mean {known}?"));
+    let hint = nearest.unwrap_or_else(|| "; `tonearm config show` lists all there are".to_owned());
+    Err(ConfigError::Setting(format!(
+        "{variable} is no setting{hint}"
+    )))
+}
+
+/// How many bytes have to be put in, left out or changed to make one of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
 }
 
 /// An unknown key, with the one that was probably meant.

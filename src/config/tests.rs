@@ -6,12 +6,11 @@ fn collect(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Val
     let tmp = tempfile::tempdir().unwrap();
     let path = tmp.path().join("tonearm.toml");
     std::fs::write(&path, file).unwrap();
-    let environment: HashMap<_, _> = environment.iter().copied().collect();
-    Values::collect(
-        flags,
-        |name| environment.get(name).map(|value| (*value).to_owned()),
-        Some(&path),
-    )
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect();
+    Values::collect(flags, &environment, Some(&path))
 }
 
 fn config_of(file: &str) -> Result<Config, String> {
@@ -150,9 +149,33 @@ fn values_that_will_not_do() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_is_an_error_with_the_nearest_one() {
+    for (variable, hint) in [
+        ("TONEARM_STORGAE", "did you mean TONEARM_STORAGE?"),
+        ("TONEARM_URL_BASETTL", "did you mean TONEARM_URL_BASE_TTL?"),
+        (
+            "TONEARM_log_format",
+            "`tonearm config show` lists all there are",
+        ),
+        (
+            "TONEARM_COLOUR",
+            "`tonearm config show` lists all there are",
+        ),
+    ] {
+        let error = collect("", &[(variable, "x")], vec![]).unwrap_err();
+        let expect = format!("{variable} is no setting; {hint}");
+        assert_eq!(error, ConfigError::Setting(expect));
+    }
+    // What Kubernetes sets beside a service of our name.
+    for foreign in ["TONEARM_SERVICE_HOST", "TONEARM_PORT_8080_TCP", "TONEARMS"] {
+        assert!(collect("", &[(foreign, "x")], vec![]).is_ok(), "{foreign}");
+    }
+}
+
+#[test]
 fn a_named_file_must_be_there() {
     let missing = Path::new("/nonexistent/tonearm.toml");
-    let error = Values::collect(vec![], |_| None, Some(missing)).unwrap_err();
+    let error = Values::collect(vec![], &[], Some(missing)).unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 

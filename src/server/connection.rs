@@ -42,6 +42,7 @@ pub(super) async fn serve<H: Handler>(
     turns: Arc<Turns>,
     shutdown: CancellationToken,
 ) {
+    let _open = Open::new(Arc::clone(&handler));
     let mut wire = Wire::new(stream, turns);
     let mut first = true;
     loop {
@@ -79,6 +80,22 @@ pub(super) async fn serve<H: Handler>(
                 _ => return,
             },
         }
+    }
+}
+
+/// Tells the handler of a connection's beginning and end, however that comes.
+struct Open<H: Handler>(Arc<H>);
+
+impl<H: Handler> Open<H> {
+    fn new(handler: Arc<H>) -> Self {
+        handler.opened();
+        Self(handler)
+    }
+}
+
+impl<H: Handler> Drop for Open<H> {
+    fn drop(&mut self) {
+        self.0.closed();
     }
 }
 

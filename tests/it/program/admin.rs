@@ -65,9 +65,18 @@ fn metrics_count_what_was_answered() {
     program.get(&url.replace("call", "cell"), &[]);
     program.wait_log("tonearm::access", 3);
     for (name, value) in [
-        ("tonearm_requests_total{route=\"media\",status=\"200\"}", 1),
-        ("tonearm_requests_total{route=\"media\",status=\"206\"}", 1),
-        ("tonearm_requests_total{route=\"media\",status=\"403\"}", 1),
+        (
+            "tonearm_requests_total{route=\"media\",method=\"read\",status=\"200\"}",
+            1,
+        ),
+        (
+            "tonearm_requests_total{route=\"media\",method=\"read\",status=\"206\"}",
+            1,
+        ),
+        (
+            "tonearm_requests_total{route=\"media\",method=\"read\",status=\"403\"}",
+            1,
+        ),
         ("tonearm_refusals_total{reason=\"bad_signature\"}", 1),
         ("tonearm_bodies_total{outcome=\"complete\"}", 3),
     ] {

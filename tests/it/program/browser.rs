@@ -41,7 +41,7 @@ fn play(program: &Program, id: &str) -> Value {
 /// How often each status was answered on the media route.
 fn assert_answered_in_parts(program: &Program, at_least: u64) {
     let answered = |status| {
-        let labels = format!("{{route=\"media\",status=\"{status}\"}}");
+        let labels = format!("{{route=\"media\",method=\"read\",status=\"{status}\"}}");
         program.metric(&format!("tonearm_requests_total{labels}"))
     };
     assert_eq!(answered("200"), 0, "{program:?}");

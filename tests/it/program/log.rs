@@ -216,7 +216,7 @@ fn the_access_log_can_be_turned_off() {
     let program = place.serve_with(&[], &[("TONEARM_LOG_FILTER", "info,tonearm::access=off")]);
     assert_eq!(program.get("/", &[]).status, 404);
     assert_eq!(
-        program.metric("tonearm_requests_total{route=\"none\",status=\"404\"}"),
+        program.metric("tonearm_requests_total{route=\"none\",method=\"read\",status=\"404\"}"),
         1
     );
     assert!(!program.log().contains("tonearm::access"), "{program:?}");
@@ -242,4 +242,53 @@ fn a_log_that_cannot_be_written_stops_nothing() {
     poll("a reload", || (program.metric(reloads) == 1).then_some(()));
     program.signal(Signal::TERM);
     assert_eq!(program.wait(), 0);
+}
+
+#[test]
+fn a_log_that_nobody_reads_stalls_nothing_and_loses_lines_that_are_counted() {
+    let place = Place::new();
+    place.put("call.wav", &pattern(1000));
+    rustix::fs::mkfifoat(rustix::fs::CWD, place.path("stuck"), 0o600.into()).unwrap();
+    // Open at both ends, and never read.
+    let _ends = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(place.path("stuck"))
+        .unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>stuck", TONEARM]);
+    command.args(SERVE).env_clear().current_dir(place.path("."));
+    let mut program = Program::start(command);
+    let url = place.url("call", &program, &[]);
+    let mut client = program.connect();
+    for _ in 0..18_000 {
+        client.ask("GET", "/", &[]);
+        assert_eq!(client.response("GET").status, 404);
+    }
+    assert_eq!(program.get(&url, &[]).body, pattern(1000));
+    assert!(program.metric("tonearm_log_lines_dropped_total") > 0);
+    drop(client);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), 0);
+}
+
+#[test]
+fn a_request_id_comes_back_and_is_logged_with_the_trace() {
+    let place = Place::new();
+    let program = place.serve_with(&[], &[("TONEARM_LOG_FORMAT", "json")]);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01");
+    let answer = program.get("/", &["X-Request-Id: 7f3a~b", &parent]);
+    assert_eq!(answer.field("x-request-id"), Some("7f3a~b"));
+    let answer = program.get("/", &["X-Request-Id: two words"]);
+    assert_eq!(answer.field("x-request-id"), None);
+    let log = program.wait_log("tonearm::access", 2);
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["target"] == "tonearm::access")
+        .collect();
+    assert_eq!(lines[0]["request_id"], "7f3a~b");
+    assert_eq!(lines[0]["trace_id"], trace);
+    assert_eq!(lines[1]["request_id"], Value::Null);
 }
