@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 pub use self::segment::{Lane, MAX_SEGMENT, Segment};
 use crate::respond::Piece;
 use crate::select::ByteRange;
-use crate::store::{Handle, Source};
+use crate::store::{Handle, LARGEST_READ, Source};
 
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
@@ -32,8 +32,6 @@ const SMALL: u64 = 16 * 1024;
 const FIRST_WINDOW: u64 = 64 * 1024;
 /// Size of the largest window.
 const LARGEST_WINDOW: u64 = 1024 * 1024;
-/// Size of the largest window that is read into memory.
-const LARGEST_READ: u64 = 128 * 1024;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,12 +362,7 @@ impl Work {
 
 fn read(handle: &Handle, window: ByteRange) -> Work {
     let handle = handle.clone();
-    Work::Read(tokio::task::spawn_blocking(move || {
-        let length = usize::try_from(window.len()).map_err(io::Error::other)?;
-        let mut buffer = BytesMut::zeroed(length);
-        handle.read_at(&mut buffer, window.first)?;
-        Ok(buffer.freeze())
-    }))
+    Work::Read(tokio::task::spawn_blocking(move || handle.read(window)))
 }
 
 impl http_body::Body for FileBody {

@@ -12,6 +12,7 @@ mod local;
 #[cfg(feature = "object")]
 mod object;
 mod place;
+mod pool;
 mod record;
 mod scrub;
 mod upload;
@@ -31,6 +32,7 @@ pub use self::local::{Local, Opened};
 pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
 pub use self::object::{Bucket, BucketError, Limits, Object, Reading};
+pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
 pub use self::upload::Upload;
@@ -216,7 +218,10 @@ impl Store {
     /// erased frees its space when its last descriptor is closed. To be called now and then.
     pub fn tidy(&self, now: UnixTime) {
         match self {
-            Self::Local(local) => local.tidy(now),
+            Self::Local(local) => {
+                pool::tidy();
+                local.tidy(now);
+            }
             #[cfg(feature = "object")]
             Self::Object(object) => object.tidy(now),
         }

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::cache::{Cache, Held, Witness};
+use super::pool::Buffer;
 use super::{Found, Handle, Record, StoreError, Version};
 use crate::audio::{self, Content, Effort, Ranged};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
@@ -327,13 +328,16 @@ impl Handle {
         }
     }
 
-    /// Fills `buffer` from `offset` on, with bytes of the promised version.
+    /// The bytes of a range, of the promised version.
     ///
     /// # Errors
     /// The disk's, or that the file has changed.
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)?;
-        self.check()
+    pub(crate) fn read(&self, range: ByteRange) -> io::Result<Bytes> {
+        let length = usize::try_from(range.len()).map_err(io::Error::other)?;
+        Buffer::of(length).filled(|buffer| {
+            self.file.read_exact_at(buffer, range.first)?;
+            self.check()
+        })
     }
 
     /// Brings a range into the page cache.
@@ -360,9 +364,11 @@ impl Handle {
     /// The bytes of a range, if all of them lie in the page cache; reads nothing from the disk.
     pub(crate) fn read_cached(&self, range: ByteRange) -> Option<Bytes> {
         let length = usize::try_from(range.len()).ok()?;
-        let mut buffer = BytesMut::zeroed(length);
-        let read = self.read_now(&mut buffer, range.first)?;
-        (read == length).then(|| buffer.freeze())
+        let fill = |buffer: &mut [u8]| match self.read_now(buffer, range.first) {
+            Some(read) if read == length => Ok(()),
+            _ => Err(()),
+        };
+        Buffer::of(length).filled(fill).ok()
     }
 
     /// Whether a range is likely to lie in the page cache: asks for its first and its last byte,

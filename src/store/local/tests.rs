@@ -214,11 +214,10 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
         .open_recording(&path, &Record::default())
         .unwrap()
         .handle;
-    let mut buffer = [0; 4];
+    let beginning = ByteRange { first: 0, last: 3 };
     fs::write(file.with_extension("new"), "NEWS").unwrap();
     fs::rename(file.with_extension("new"), &file).unwrap();
-    handle.read_at(&mut buffer, 0).unwrap();
-    assert_eq!(&buffer, b"RIFF");
+    assert_eq!(handle.read(beginning).unwrap(), "RIFF");
 
     let handle = fixture
         .store
@@ -227,10 +226,10 @@ fn a_handle_outlives_its_name_and_notices_a_rewrite() {
         .handle;
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&file, "NEWER").unwrap();
-    let error = handle.read_at(&mut buffer, 0).unwrap_err();
+    let error = handle.read(beginning).unwrap_err();
     assert_eq!(error.to_string(), "the file changed while it was sent");
     fs::write(&file, "N").unwrap();
-    let error = handle.read_at(&mut buffer, 0).unwrap_err();
+    let error = handle.read(beginning).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
