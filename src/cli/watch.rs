@@ -222,7 +222,8 @@ impl Watching<'_> {
         if matches!(&self.then, Then::Leave(ledger) if ledger.has(name, &stamp)) {
             return Ok(());
         }
-        if stamp.is_being_written() {
+        // Its last writer may have come and gone while writers were looked for.
+        if stamp.is_being_written() || Stamp::at(path)? != Some(stamp) {
             return spool.later(path.to_owned(), now());
         }
         let fate = self.fate(path, name, &stamp, config);
