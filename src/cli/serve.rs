@@ -164,15 +164,13 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     }
 }
 
-/// The store that a command changes, and where it is.
-pub(super) fn open_for_changes(config: &Config) -> Result<(Store, &Path), Failure> {
+/// A directory that a command reads file by file, and where it is.
+pub(super) fn open_files(config: &Config) -> Result<(Store, &Path), Failure> {
     match &config.storage {
         Storage::Directory(path) => Ok((open_directory(path)?, path)),
         Storage::Bucket(bucket) => Err(Failure::new(
             Failure::USAGE,
-            anyhow!(
-                "{bucket} is a bucket, into which nothing is written; name a directory with --storage"
-            ),
+            anyhow!("{bucket} is a bucket; name a directory with --storage"),
         )),
     }
 }
@@ -203,10 +201,6 @@ fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure
     let Some(path) = &config.ingest_tokens else {
         return Ok(None);
     };
-    if let Storage::Bucket(bucket) = &config.storage {
-        let error = anyhow!("ingest.tokens: nothing is written into a bucket, and {bucket} is one");
-        return Err(Failure::new(Failure::CONFIGURATION, error));
-    }
     let tokens = keyring::load_tokens(path)?;
     Ok(Some(Ingest::new(store.clone(), tokens, config.ingest)))
 }

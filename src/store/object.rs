@@ -7,10 +7,13 @@
 mod connect;
 mod fetch;
 mod ranged;
+mod records;
+mod send;
+mod write;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -62,6 +65,9 @@ pub struct Object {
     client: Arc<Client>,
     prefix: Path,
     cache: Cache<String, Arc<Located>>,
+    /// The store keeps to conditions, of puts and of copies.
+    conditions: OnceLock<()>,
+    copies: OnceLock<()>,
 }
 
 impl fmt::Debug for Object {
@@ -111,6 +117,8 @@ impl Object {
             }),
             prefix,
             cache: Cache::new(HELD),
+            conditions: OnceLock::new(),
+            copies: OnceLock::new(),
         }
     }
 
@@ -219,17 +227,7 @@ impl Object {
 
     /// The record beside a recording; one that is not there says nothing.
     async fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
-        let key = self.key(&format!("{id}.json"))?;
-        let (result, _permit) = match self.client.ask(&key, GetOptions::default()).await {
-            Err(StoreError::NotFound(_)) => return Ok(Record::default()),
-            asked => asked?,
-        };
-        if result.meta.size > MAX_RECORD {
-            return Err(StoreError::Upstream("a record of more than 1 MiB".into()));
-        }
-        let text = timeout(self.client.timeout, result.bytes()).await;
-        let text = text.map_err(|_| StoreError::TimedOut)?.map_err(failure)?;
-        Record::read(&text).map_err(StoreError::Record)
+        Ok(self.kept(id).await?.record)
     }
 
     /// Ids are taken as they are: their charset needs no escapes, and one `~` stays one.
