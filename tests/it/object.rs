@@ -1,6 +1,8 @@
 //! Recordings in a bucket: what every store has to do alike, and what becomes of a store's faults.
 
+mod changes;
 mod faults;
+mod kills;
 #[cfg(feature = "cli")]
 mod program;
 mod stores;

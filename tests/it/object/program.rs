@@ -45,25 +45,6 @@ fn a_bucket_is_served() {
 }
 
 #[test]
-fn nothing_is_written_into_a_bucket() {
-    let (place, s3) = (Place::new(), FaultyS3::start());
-    for args in [
-        &["expire", "--older-than", "1d"][..],
-        &["hold", "call", "--app", "a", "--account", "b"],
-    ] {
-        let ran = Ran::of(command(&place, &s3, args).output().unwrap());
-        assert_eq!(ran.code, Some(2), "{ran:?}");
-        assert!(ran.err.contains(BUCKET), "{ran:?}");
-    }
-    place.write("tokens", "", 0o600);
-    let mut serve = command(&place, &s3, &SERVE);
-    serve.env("TONEARM_INGEST_TOKENS", place.path("tokens"));
-    let ran = Ran::of(serve.output().unwrap());
-    assert_eq!(ran.code, Some(78), "{ran:?}");
-    assert!(s3.asked().is_empty());
-}
-
-#[test]
 fn a_store_that_is_gone_is_not_ready() {
     let place = Place::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
