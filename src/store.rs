@@ -408,8 +408,7 @@ impl Store {
         length: u64,
         media: Option<MediaType>,
     ) -> Result<Upload, ChangeError> {
-        let local = self.local()?;
-        Upload::begin(Arc::clone(local), recording, length, media)
+        Upload::begin(self, recording, length, media)
     }
 
     /// Goes on with one that was begun. Waits for the disk, and for nobody else.
@@ -417,8 +416,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Busy`] while somebody else brings it.
     pub fn resume_upload(&self, name: &str) -> Result<Upload, ChangeError> {
-        let local = self.local()?;
-        Upload::resume(Arc::clone(local), name)
+        Upload::resume(self, name)
     }
 
     /// Takes away what killed processes left unfinished, and uploads in parts that have not changed

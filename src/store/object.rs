@@ -6,6 +6,7 @@
 
 mod connect;
 mod fetch;
+mod parts;
 mod ranged;
 mod records;
 mod send;
@@ -28,6 +29,7 @@ pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
+pub(super) use self::parts::Parts;
 use super::{Found, Record, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;

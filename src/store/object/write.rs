@@ -31,12 +31,13 @@
 //! then deletes: from the tombstone on the URL answers 410 whatever lies there, and nothing can be
 //! placed. A hold, and what HubSpot knows, are one conditional put of the record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use object_store::path::Path;
 use object_store::{CopyMode, ObjectMeta, PutMode, UpdateVersion};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -424,7 +425,7 @@ impl Object {
     }
 
     /// Hands over the bytes of a version of an object, one piece after the other.
-    fn read(
+    pub(super) fn read(
         self: &Arc<Self>,
         meta: ObjectMeta,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
@@ -526,13 +527,23 @@ impl Object {
         self: &Arc<Self>,
         before: UnixTime,
     ) -> Result<usize, ChangeError> {
-        let mut left = Vec::new();
+        // The pieces of an upload are as old as the youngest of them.
+        let mut left: BTreeMap<String, (Option<UnixTime>, Vec<Path>)> = BTreeMap::new();
+        let beneath = self.key(INCOMING)?;
         self.list(Some(INCOMING), |meta| {
-            if super::modified(&meta) < Some(before) {
-                left.push(meta.location);
-            }
+            let name = meta.location.as_ref().strip_prefix(beneath.as_ref());
+            let name = name.unwrap_or_default().trim_start_matches('/');
+            let whose = name.split(['.', '/']).next().unwrap_or_default();
+            let (youngest, keys) = left.entry(whose.to_owned()).or_default();
+            *youngest = (*youngest).max(super::modified(&meta));
+            keys.push(meta.location);
             Ok(())
         })?;
+        let left = left.into_values();
+        let old = left.filter(|(youngest, _)| *youngest < Some(before));
+        let mut left: Vec<_> = old.flat_map(|(_, keys)| keys).collect();
+        // States first: bytes without one are nothing.
+        left.sort();
         for key in &left {
             let (object, key) = (Arc::clone(self), key.clone());
             wait(async move { object.client.delete(&key).await })?;

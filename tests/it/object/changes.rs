@@ -1,7 +1,6 @@
 //! What every store makes of changes: the same, whatever it lies in.
 
 use std::thread::scope;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tonearm::ingest;
@@ -38,6 +37,7 @@ pub fn suite(kind: &Kind<'_>) {
     cut_off(kind);
     lists(kind);
     http(kind);
+    parts(kind);
     let left: Vec<_> = (kind.names)()
         .into_iter()
         .filter(|name| name.contains('+'))
@@ -92,6 +92,15 @@ pub fn erase(store: &Store, name: &str) -> Result<Vec<Erased>, ChangeError> {
 }
 
 impl Kind<'_> {
+    /// A server that takes recordings in.
+    fn server(&self) -> Server {
+        Server::with(Setup {
+            store: Some((self.replica)()),
+            ingest: Some(ingest::Settings::default()),
+            ..Setup::default()
+        })
+    }
+
     /// The names of a recording and its record.
     fn of(&self, name: &str) -> String {
         let mut found: Vec<_> = (self.names)()
@@ -404,17 +413,7 @@ fn lists(kind: &Kind<'_>) {
 
 /// The same over HTTP: from a sender to a listener.
 fn http(kind: &Kind<'_>) {
-    let server = || {
-        Server::with(Setup {
-            store: Some((kind.replica)()),
-            ingest: Some(ingest::Settings {
-                stall_timeout: Duration::from_secs(5),
-                ..ingest::Settings::default()
-            }),
-            ..Setup::default()
-        })
-    };
-    let (server, replica) = (server(), server());
+    let (server, replica) = (kind.server(), kind.server());
     let target = format!("/api/v1/recordings/{OWNER}/http");
     let bring = |server: &Server, fields: &[&str], bytes: &[u8]| {
         let mut client = server.connect();
@@ -451,4 +450,63 @@ fn http(kind: &Kind<'_>) {
     assert_eq!(server.ask("DELETE", &target, &[TOKEN]).status, 204);
     assert_eq!(server.get(&server.sign("http.wav"), &[]).status, 410);
     assert_eq!(bring(&replica, &[], &first).status, 410);
+}
+
+/// A recording in parts, which replicas take turns with.
+fn parts(kind: &Kind<'_>) {
+    use crate::wire::uploads::{begin, offset, part};
+
+    let (server, replica) = (kind.server(), kind.server());
+    let bytes = wav(6_500_000);
+    let upload = begin(&server, "parts", bytes.len());
+    assert_eq!(offset(&replica, &upload), Some(0));
+    let mut sent = 0;
+    for (turn, length) in [300_001, 1, 5_800_000].into_iter().enumerate() {
+        let (one, other) = if turn % 2 == 0 {
+            (&server, &replica)
+        } else {
+            (&replica, &server)
+        };
+        let piece = &bytes[sent..sent + length];
+        let wrong = "Upload-Checksum: sha256 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        assert_eq!(part(one, &upload, sent, &[wrong], piece).status, 460);
+        assert_eq!(offset(other, &upload), Some(sent));
+        let taken = part(other, &upload, sent, &[], piece);
+        assert_eq!(taken.status, 204, "{taken:?}");
+        // The same once more, by one that did not hear.
+        assert_eq!(part(one, &upload, sent, &[], piece).status, 409);
+        sent += length;
+        assert_eq!(offset(one, &upload), Some(sent));
+    }
+    assert_eq!(server.get(&server.sign("parts.wav"), &[]).status, 404);
+    let taken = part(&replica, &upload, sent, &[], &bytes[sent..]);
+    assert_eq!(taken.status, 204, "{taken:?}");
+    assert!(server.get(&server.sign("parts.wav"), &[]).body == bytes);
+    assert_eq!(offset(&server, &upload), Some(bytes.len()));
+    assert_eq!(part(&server, &upload, bytes.len(), &[], b"x").status, 413);
+    let store = (kind.replica)();
+    assert_eq!(store.sweep(UnixTime(0)).unwrap(), 0);
+    let left = format!("+incoming/{}", upload.rsplit('/').next().unwrap());
+    let pieces = || {
+        (kind.names)()
+            .iter()
+            .filter(|name| name.starts_with(&left))
+            .count()
+    };
+    assert_eq!(pieces(), 1);
+    assert!(store.sweep(UnixTime(1 << 40)).unwrap() > 0);
+    assert_eq!((pieces(), offset(&server, &upload)), (0, None));
+    // What is no sound is given up; so is what nobody wants any more.
+    let upload = begin(&server, "junk", 9);
+    assert_eq!(part(&server, &upload, 0, &[], b"{\"not\": 1").status, 422);
+    assert_eq!(offset(&server, &upload), None);
+    let upload = begin(&server, "ended", 1000);
+    assert_eq!(part(&server, &upload, 0, &[], &bytes[..500]).status, 204);
+    assert_eq!(
+        replica
+            .ask("DELETE", &upload, &[TOKEN, "Tus-Resumable: 1.0.0"])
+            .status,
+        204
+    );
+    assert_eq!(part(&server, &upload, 500, &[], &bytes[..500]).status, 404);
 }

@@ -2,8 +2,8 @@
 //!
 //! Each of them lies somewhere, so that no contract rests on one alone. Memory gives plain numbers as
 //! tags, and never a wrong answer. moto takes any signature and any presigned URL, has one lock for
-//! everything, so that nothing in it happens at once, and dates by the second. azurite spells a
-//! blob's tag as `"0x..."`, which is not that of its bytes, answers 409 for a condition that does not
+//! everything, so that nothing in it happens at once, and dates by the second. azurite
+//! gives a blob's tag with quotes in an answer and without in a listing, answers 409 for a condition that does not
 //! hold where Azure says 412, and keeps no limit of sizes. The tests' own S3 checks no signature, and
 //! its tags count. Garage, which is not among them by default, puts what it was asked to create only:
 //! it is not written to, and a test of its own sees to that.
