@@ -120,10 +120,17 @@ pub struct Handle {
     pub(crate) hits: Arc<AtomicU32>,
 }
 
-/// A recording that others of this machine do not publish meanwhile.
+/// A recording that others do not publish meanwhile.
 #[derive(Debug)]
-pub struct Publishing {
-    _lock: Option<File>,
+#[expect(dead_code, reason = "it is held")]
+pub struct Publishing(Lock);
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held")]
+enum Lock {
+    File(File),
+    #[cfg(feature = "object")]
+    Record(object::Published),
 }
 
 /// What tells that an open file is still the one that was located.
@@ -248,6 +255,19 @@ impl Store {
         }
     }
 
+    /// [`Store::find`] for one who has no runtime, or must not leave a connection to one that other
+    /// changes then wait on. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn found(&self, id: &RecordingId) -> Result<Found, ChangeError> {
+        match self {
+            Self::Local(local) => Ok(local.find(id)?),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.found(id),
+        }
+    }
+
     /// Some recording of this store, for an example to print; looks at few entries only, and into
     /// no bucket.
     #[must_use]
@@ -357,20 +377,19 @@ impl Store {
         }
     }
 
-    /// Keeps other processes of this machine from publishing a recording for as long as what this
-    /// gives is held; `None` where another one is at it. A process that is killed lets go. In a bucket
-    /// nobody is kept out: of two, the one that comes second at [`Store::remember`] has to stop.
+    /// Keeps other processes from publishing a recording for as long as what this gives is held;
+    /// `None` where another one is at it. A process that is killed lets go: at once of a directory,
+    /// after ten minutes of a bucket.
     ///
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn claim(&self, path: &MediaPath) -> Result<Option<Publishing>, ChangeError> {
-        match self {
-            Self::Local(local) => Ok(local
-                .claim(path)?
-                .map(|file| Publishing { _lock: Some(file) })),
+        let lock = match self {
+            Self::Local(local) => local.claim(path)?.map(Lock::File),
             #[cfg(feature = "object")]
-            Self::Object(_) => Ok(Some(Publishing { _lock: None })),
-        }
+            Self::Object(object) => object.publish(&path.recording)?.map(Lock::Record),
+        };
+        Ok(lock.map(Publishing))
     }
 
     /// A recording's bytes as a file of this machine: the very one, or a copy without a name. Waits

@@ -6,6 +6,7 @@
 
 mod connect;
 mod fetch;
+mod journal;
 mod parts;
 mod ranged;
 mod records;
@@ -29,6 +30,7 @@ pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
+pub(super) use self::journal::Published;
 pub(super) use self::parts::Parts;
 use super::{Found, Record, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};

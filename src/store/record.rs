@@ -26,6 +26,9 @@ pub struct Record {
     /// What is being put into a bucket, and by whom: nobody else may touch the recording meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incoming: Option<Claim>,
+    /// Who publishes it out of a bucket: nobody else may meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publishing: Option<String>,
     /// It must not be erased or replaced.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub legal_hold: bool,

@@ -116,8 +116,8 @@ impl Attach {
         let call = self.id.get();
         let work = Work::of(config, &self.call, Until::Logged)?;
         block_on(async {
-            let found = work.find(&recording).await?;
-            let _claim = work.claim(&found.path)?;
+            let found = work.find(&recording)?;
+            let _claim = work.claim(&found.path, self.manner.dry_run)?;
             let (mut journal, mut keeper) = work.journal(&recording)?;
             if let Some(other) = journal.call_id.filter(|other| *other != call) {
                 let error = anyhow!("{recording} is the recording of call {other} already");

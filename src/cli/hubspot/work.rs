@@ -52,8 +52,8 @@ impl<'a> Work<'a> {
     }
 
     pub(super) async fn one(&self, app: u32, recording: &RecordingId, manner: Manner) -> Outcome {
-        let found = self.find(recording).await?;
-        let _claim = self.claim(&found.path)?;
+        let found = self.find(recording)?;
+        let _claim = self.claim(&found.path, manner.dry_run)?;
         let (mut journal, keeper) = self.journal(recording)?;
         self.plan(&mut journal, app, &found)?;
         if manner.dry_run {
@@ -167,8 +167,8 @@ impl<'a> Work<'a> {
         }
         let app = super::app_number(recording.app.as_str())
             .map_err(|problem| Failure::new(Failure::FINDINGS, anyhow!(problem)))?;
-        let found = self.find(recording).await?;
-        let _claim = self.claim(&found.path)?;
+        let found = self.find(recording)?;
+        let _claim = self.claim(&found.path, client.is_none())?;
         self.plan(&mut journal, app, &found)?;
         match client {
             Some(client) => {
@@ -187,27 +187,32 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) async fn find(&self, recording: &RecordingId) -> Result<Found, Failure> {
-        self.store
-            .find(recording)
-            .await
-            .map_err(|error| match error {
-                StoreError::NotFound(_) | StoreError::Erased => {
-                    let place = &self.config.storage;
-                    Failure::new(
-                        Failure::FINDINGS,
-                        anyhow!("{recording} is not in {place}: {error}"),
-                    )
-                }
-                error => Failure::new(Failure::IO, error),
-            })
+    pub(super) fn find(&self, recording: &RecordingId) -> Result<Found, Failure> {
+        self.store.found(recording).map_err(|error| match error {
+            ChangeError::Store(error) if error.is_absent() => {
+                let place = &self.config.storage;
+                let problem = anyhow!("{recording} is not in {place}: {error}");
+                Failure::new(Failure::FINDINGS, problem)
+            }
+            error => error.into(),
+        })
     }
 
-    pub(super) fn claim(&self, path: &MediaPath) -> Result<Publishing, Failure> {
-        self.store.claim(path)?.ok_or_else(|| {
+    /// Keeps others from publishing a recording; in a dry run there is no need to.
+    pub(super) fn claim(
+        &self,
+        path: &MediaPath,
+        dry_run: bool,
+    ) -> Result<Option<Publishing>, Failure> {
+        if dry_run {
+            return Ok(None);
+        }
+        let claimed = self.store.claim(path)?;
+        let claimed = claimed.ok_or_else(|| {
             let error = anyhow!("another process is publishing {}", path.recording);
             Failure::new(Failure::TRY_AGAIN, error)
-        })
+        })?;
+        Ok(Some(claimed))
     }
 
     /// What is known of a recording's way, and who keeps what becomes of it.

@@ -153,7 +153,7 @@ impl Object {
 
     /// Whether a record's claim is so old that whoever made it is gone. What the time is the store
     /// alone can say: it dates an object that is made to be asked for.
-    fn has_fallen(self: &Arc<Self>, kept: &Kept) -> Result<bool, ChangeError> {
+    pub(super) fn has_fallen(self: &Arc<Self>, kept: &Kept) -> Result<bool, ChangeError> {
         let (object, key) = (Arc::clone(self), self.parking()?);
         let now_ms = wait(async move {
             let client = &object.client;

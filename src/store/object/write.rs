@@ -50,10 +50,10 @@ use crate::select::ByteRange;
 use crate::store::change::check;
 use crate::store::incoming::random_name;
 use crate::store::record::{Claim, FileFacts};
-use crate::store::{ChangeError, Done, Erased, Present, Put, Record, Replace, StoreError};
+use crate::store::{ChangeError, Done, Erased, Found, Present, Put, Record, Replace, StoreError};
 
 /// How often a change begins anew because somebody else was there first.
-const ROUNDS: u32 = 8;
+pub(super) const ROUNDS: u32 = 8;
 
 /// A put on its way.
 struct Putting<'a> {
@@ -289,6 +289,15 @@ impl Putting<'_> {
 }
 
 impl Object {
+    /// The recording of this id in the first format there is, and what a resolver has to know of it.
+    pub(in crate::store) fn found(
+        self: &Arc<Self>,
+        id: &RecordingId,
+    ) -> Result<Found, ChangeError> {
+        let (object, id) = (Arc::clone(self), id.clone());
+        wait(async move { object.find(&id).await })
+    }
+
     /// Every file of this id there is, and its record.
     pub(in crate::store) fn present(
         self: &Arc<Self>,
@@ -365,33 +374,6 @@ impl Object {
                 ..old.clone()
             };
             if record == *old || self.swap(id, &seen.kept, record)?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(ChangeError::Busy)
-    }
-
-    /// Puts what HubSpot knows of a recording into its record, if what it knew is still `was`.
-    pub(in crate::store) fn remember(
-        self: &Arc<Self>,
-        id: &RecordingId,
-        was: Option<&Value>,
-        hubspot: &Value,
-    ) -> Result<(), ChangeError> {
-        for _ in 0..ROUNDS {
-            let Seen { kept, .. } = self.look(id, None)?;
-            if kept.record.erased_at.is_some() {
-                return Err(StoreError::Erased.into());
-            }
-            if kept.record.hubspot.as_ref() != was {
-                return Err(ChangeError::Busy);
-            }
-            let record = Record {
-                hubspot: Some(hubspot.clone()),
-                incoming: None,
-                ..kept.record.clone()
-            };
-            if self.swap(id, &kept, record)?.is_some() {
                 return Ok(());
             }
         }

@@ -1,6 +1,6 @@
 //! Buckets: one in this process that does what it is told, moto, and azurite.
 
-mod azurite;
+pub mod azurite;
 mod writes;
 
 pub use azurite::Azurite;
