@@ -1,8 +1,8 @@
 //! A bucket: recordings and their records as objects, under the names they have in a directory.
 //!
 //! What a request may have is decided elsewhere; of the store is asked what a name stands for, and
-//! then for absolute ranges of that very version (`If-Match`). Nothing is written here, and nothing
-//! of an object is kept but what was said of it, for two seconds.
+//! then for absolute ranges of that very version (`If-Match`). How a bucket is changed is `write`'s to
+//! say. Nothing of an object is kept but what was said of it, for two seconds.
 
 mod connect;
 mod fetch;

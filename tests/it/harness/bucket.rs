@@ -1,9 +1,11 @@
-//! Buckets: one in this process that does what it is told, moto, and azurite.
+//! Buckets: one in this process that does what it is told, moto, azurite, and Garage.
 
 pub mod azurite;
+mod garage;
 mod writes;
 
 pub use azurite::Azurite;
+pub use garage::Garage;
 pub use writes::Spoilt;
 
 use std::collections::{BTreeMap, VecDeque};
