@@ -187,7 +187,12 @@ fn open_directory(path: &Path) -> Result<Store, Failure> {
 
 /// Takes away what is left of unfinished recordings.
 fn sweep(store: &Store, upload_ttl: Duration) {
-    let before = UnixTime(now().0.saturating_sub(upload_ttl.as_secs()));
+    let kept = match store {
+        Store::Local(_) => upload_ttl,
+        // Nothing but its age tells there that somebody is at it.
+        Store::Object(_) => upload_ttl.max(Duration::from_hours(1)),
+    };
+    let before = UnixTime(now().0.saturating_sub(kept.as_secs()));
     match store.sweep(before) {
         Ok(0) => {}
         Ok(files) => tracing::info!(files, "took away what was left of unfinished recordings"),
@@ -197,7 +202,10 @@ fn sweep(store: &Store, upload_ttl: Duration) {
 
 /// The way in, where tokens are configured; and nothing left of ways in that were cut off.
 fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
-    sweep(store, config.ingest.upload_ttl);
+    // Nobody waits for a bucket here; it is swept when the server runs.
+    if matches!(config.storage, Storage::Directory(_)) {
+        sweep(store, config.ingest.upload_ttl);
+    }
     let Some(path) = &config.ingest_tokens else {
         return Ok(None);
     };

@@ -108,13 +108,22 @@ impl Upload {
 
     /// Goes on with the one of this name.
     pub(super) fn resume(store: &Store, name: &str) -> Result<Self, ChangeError> {
-        let (ground, text, offset, modified) = match store {
-            Store::Local(local) => resume_local(local, name)?,
+        let Found {
+            ground,
+            text,
+            offset,
+            modified,
+        } = match store {
+            Store::Local(local) => find_local(local, name)?,
             #[cfg(feature = "object")]
             Store::Object(object) => {
-                let (parts, found) = super::object::Parts::resume(object, name)?;
-                let bytes = Some(parts.length());
-                (Ground::Bucket(parts), found.state, bytes, found.modified)
+                let (parts, text, modified) = super::object::Parts::resume(object, name)?;
+                Found {
+                    offset: Some(parts.length()),
+                    ground: Ground::Bucket(parts),
+                    text,
+                    modified,
+                }
             }
         };
         let state: State = serde_json::from_slice(&text).map_err(StoreError::Record)?;
@@ -351,12 +360,17 @@ impl Upload {
 
 const MISSING: StoreError = StoreError::NotFound("no such upload");
 
-/// What there is of one of this name: where, its state's text, how many bytes there are unless they
-/// have got their place, and when the last of them came.
-fn resume_local(
-    local: &Arc<Local>,
-    name: &str,
-) -> Result<(Ground, Vec<u8>, Option<u64>, Option<UnixTime>), ChangeError> {
+/// What there is of an upload.
+struct Found {
+    ground: Ground,
+    /// Its state, as it was saved.
+    text: Vec<u8>,
+    /// Bytes so far; `None` when they have got their place.
+    offset: Option<u64>,
+    modified: Option<UnixTime>,
+}
+
+fn find_local(local: &Arc<Local>, name: &str) -> Result<Found, ChangeError> {
     let directory = directory(local)?;
     let bytes = match Temporary::open(&directory, part(name)) {
         Err(ChangeError::Store(StoreError::NotFound(_))) => None,
@@ -371,13 +385,16 @@ fn resume_local(
     file.read_to_end(&mut text)?;
     let last = bytes.as_ref().map_or(&file, |bytes| &bytes.file);
     let version = Version::of_file(last)?;
-    let length = bytes.as_ref().map(|_| version.length);
-    let ground = Ground::Local {
-        local: Arc::clone(local),
-        directory,
-        bytes,
-    };
-    Ok((ground, text, length, version.modified()))
+    Ok(Found {
+        offset: bytes.as_ref().map(|_| version.length),
+        ground: Ground::Local {
+            local: Arc::clone(local),
+            directory,
+            bytes,
+        },
+        text,
+        modified: version.modified(),
+    })
 }
 
 const PART: &str = "part";

@@ -34,14 +34,6 @@ pub(in crate::store) struct Parts {
     unchecked: bool,
 }
 
-/// What was found of one.
-pub(in crate::store) struct Found {
-    /// Its state, as it was saved.
-    pub(in crate::store) state: Vec<u8>,
-    /// When the last of it came.
-    pub(in crate::store) modified: Option<UnixTime>,
-}
-
 impl Parts {
     pub(in crate::store) fn begin(object: &Arc<Object>, name: &str) -> Result<Self, ChangeError> {
         Ok(Self {
@@ -55,10 +47,11 @@ impl Parts {
         })
     }
 
+    /// Those of this name, the state as it was saved, and when the last of it all came.
     pub(in crate::store) fn resume(
         object: &Arc<Object>,
         name: &str,
-    ) -> Result<(Self, Found), ChangeError> {
+    ) -> Result<(Self, Vec<u8>, Option<UnixTime>), ChangeError> {
         let mut parts = Self::begin(object, name)?;
         let (asked, key) = (Arc::clone(object), parts.key(".upload")?);
         let (state, meta) = wait(async move {
@@ -80,11 +73,7 @@ impl Parts {
                 parts.pieces.push(piece);
             }
         }
-        let found = Found {
-            state,
-            modified: last,
-        };
-        Ok((parts, found))
+        Ok((parts, state, last))
     }
 
     /// Bytes that have come.

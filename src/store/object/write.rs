@@ -148,7 +148,11 @@ impl Putting<'_> {
         };
         let changed = self.change(&seen, there, is_there, &others);
         match changed {
-            Ok(Some(meta)) => self.complete(&claimed, &meta),
+            Ok(Some(meta)) => {
+                let completed = self.complete(&claimed, &meta);
+                // Where it was completed all the same, there is no claim left to give up.
+                completed.inspect_err(|_| self.release(&claimed))
+            }
             failed => {
                 self.release(&claimed);
                 failed.map(|_| None)

@@ -158,7 +158,7 @@ fn settled(store: &Store, bytes: &[u8], what: &str) {
     let (there, record) = store.present(&id("call")).unwrap();
     assert_eq!(
         (there.len(), there[0].length),
-        (1, bytes.len() as u64),
+        (1, u64::try_from(bytes.len()).unwrap()),
         "{what}"
     );
     let sha256 = record.file.unwrap().sha256;

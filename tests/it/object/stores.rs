@@ -197,7 +197,7 @@ impl Kept {
     fn is_read(&self) {
         let replica = || over(self.replica());
         suite(&replica(), &replica(), &|name, bytes| {
-            self.place(name, bytes)
+            self.place(name, bytes);
         });
     }
 

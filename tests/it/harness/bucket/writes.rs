@@ -1,5 +1,6 @@
 //! The part of the S3 in this process that is written to.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -194,7 +195,7 @@ fn made(asked: &Asked, body: &[u8], inside: &mut Inside, whatever: bool) -> (Str
         "POST" if upload.is_empty() => {
             inside.versions += 1;
             let id = format!("u{}", inside.versions);
-            inside.uploads.insert(id.clone(), Default::default());
+            inside.uploads.insert(id.clone(), BTreeMap::default());
             let xml = format!(
                 "<InitiateMultipartUploadResult><Bucket>bucket</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
             );
