@@ -1,6 +1,7 @@
 //! What was typed to what is done, and how it ended to an exit code.
 
 mod add;
+mod certificate;
 mod config_command;
 mod doctor;
 mod explain;

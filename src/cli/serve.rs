@@ -13,6 +13,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::Certificate;
 use super::{Failure, Outcome, load_keyring, log, now, print, reachable, service};
 use crate::admin::Admin;
 use crate::app::App;
@@ -21,12 +22,14 @@ use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::{RecordingId, UnixTime};
-use crate::server::{self, Drained, Share};
+use crate::server::{self, Drained, Listener, Share};
 use crate::sign::Keyring;
 use crate::store::{Local, Store};
 
 /// How often recordings that nobody asks for any more are let go.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often the certificate's files are looked at.
+const LOOKING: Duration = Duration::from_secs(2);
 /// How often uploads in parts that nobody goes on with are taken away.
 const SWEEPING: Duration = Duration::from_mins(10);
 /// Threads of one worker that may wait for the disk at a time.
@@ -80,6 +83,7 @@ impl Serve {
         let store = open_store(&config)?;
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
+        let pair = config.tls.as_ref().map(Certificate::load).transpose()?;
         let public = bind(config.listen, "listen")?;
         let admin = bind(config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
@@ -89,6 +93,9 @@ impl Serve {
         let own = Own::new().map_err(unavailable)?;
         announce(&config, &store, &public, &admin)?;
         let metrics = Arc::new(Metrics::default().of_server(log.dropped(), now().0));
+        let certificate = config.tls.clone().zip(pair);
+        let certificate =
+            certificate.map(|(files, pair)| Certificate::new(files, pair, Arc::clone(&metrics)));
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
         let mut app = App::new(
             store,
@@ -97,7 +104,8 @@ impl Serve {
             config.resolver.clone(),
             Arc::clone(&metrics),
         )
-        .with_most_responses(config.responses);
+        .with_most_responses(config.responses)
+        .with_forwarding(config.forwarding.clone());
         if let Some(ingest) = ingest {
             app = app.with_ingest(ingest);
         }
@@ -111,7 +119,7 @@ impl Serve {
             admin: admin_app,
             metrics,
         }
-        .until_stopped(own, public, admin)
+        .until_stopped(own, public, admin, certificate)
         .map_err(unavailable)
     }
 }
@@ -263,14 +271,22 @@ fn announce(
             .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
     };
     let (public, admin) = (address(public)?, address(admin)?);
-    print(&format!("listening on http://{public}"));
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    print(&format!("listening on {scheme}://{public}"));
     print(&format!("admin on http://{admin}"));
     match store.example() {
         Some(path) => {
             let id: &RecordingId = &path.recording;
             let template = &config.resolver.template;
             let target = template.masked(&template.target(id));
-            print(&format!("curl -s 'http://{}{target}'", reachable(public)));
+            // The certificate is hardly for this address.
+            let flags = if config.tls.is_some() { "-sk" } else { "-s" };
+            let address = reachable(public);
+            print(&format!("curl {flags} '{scheme}://{address}{target}'"));
         }
         None => {
             if let Storage::Directory(path) = &config.storage {
@@ -322,11 +338,15 @@ impl Running {
         own: Own,
         public: TcpListener,
         admin: TcpListener,
+        mut certificate: Option<Certificate>,
     ) -> anyhow::Result<u8> {
         let shutdown = CancellationToken::new();
         let workers = Share::among(self.config.workers)
             .into_iter()
-            .map(|share| self.worker(public.try_clone()?, share, shutdown.clone()))
+            .map(|share| {
+                let listener = self.listener(public.try_clone()?, certificate.as_ref());
+                self.worker(listener, share, shutdown.clone())
+            })
             .collect::<io::Result<Vec<_>>>()?;
         // The port is closed when the last worker closes its share; one kept here would go on
         // queueing connections that nobody accepts.
@@ -346,7 +366,7 @@ impl Running {
             );
             tokio::spawn(serve_admin);
             service::ready();
-            self.wait_for_stop(&mut signals).await;
+            self.wait_for_stop(&mut signals, certificate.as_mut()).await;
             service::stopping();
             self.admin.stop();
             self.serve_on(&mut signals).await;
@@ -358,9 +378,18 @@ impl Running {
         ended
     }
 
+    fn listener(&self, socket: TcpListener, certificate: Option<&Certificate>) -> Listener {
+        let proxies = self.config.forwarding.proxies.clone();
+        let listener = Listener::from(socket).with_proxies(proxies, self.config.proxy_protocol);
+        match certificate {
+            Some(certificate) => listener.with_tls(certificate.tls.clone()),
+            None => listener,
+        }
+    }
+
     fn worker(
         &self,
-        listener: TcpListener,
+        listener: Listener,
         share: Share,
         shutdown: CancellationToken,
     ) -> io::Result<JoinHandle<io::Result<Drained>>> {
@@ -374,14 +403,27 @@ impl Running {
             .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown, share)))
     }
 
-    async fn wait_for_stop(&self, signals: &mut Signals) {
+    async fn wait_for_stop(
+        &self,
+        signals: &mut Signals,
+        mut certificate: Option<&mut Certificate>,
+    ) {
+        let mut looking = tokio::time::interval(LOOKING);
         let mut tidying = tokio::time::interval(TIDYING);
         let mut sweeping = tokio::time::interval(SWEEPING);
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => self.reload(),
+                    Asked::Reload => {
+                        self.reload();
+                        if let Some(certificate) = &mut certificate {
+                            certificate.look(true).await;
+                        }
+                    }
                     Asked::Stop => return,
+                },
+                _ = looking.tick() => if let Some(certificate) = &mut certificate {
+                    certificate.look(false).await;
                 },
                 _ = sweeping.tick() => {
                     let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);

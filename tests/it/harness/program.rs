@@ -226,9 +226,17 @@ impl Program {
         let said = said.wait(|text| text.lines().count() >= 3);
         let said = said.unwrap_or_else(|said| panic!("it does not start: {said}\n{program:?}"));
         let lines: Vec<_> = said.lines().collect();
-        let address = |line: &str, before: &str| line.strip_prefix(before).unwrap().parse();
-        program.public = address(lines[0], "listening on http://").unwrap();
-        program.admin = address(lines[1], "admin on http://").unwrap();
+        let address = |line: &str, before: &str| {
+            let (scheme, address) = line
+                .strip_prefix(before)
+                .unwrap()
+                .split_once("://")
+                .unwrap();
+            assert!(scheme == "http" || scheme == "https", "{line}");
+            address.parse().unwrap()
+        };
+        program.public = address(lines[0], "listening on ");
+        program.admin = address(lines[1], "admin on ");
         program.hint = lines[2].into();
         program
     }
