@@ -163,6 +163,16 @@ pub async fn run<H: Handler>(
         turns,
         shutdown: shutdown.clone(),
     });
+    let serve = |(stream, peer, place): Kept| {
+        let connection = connection::serve(stream, peer, place, Arc::clone(&all));
+        let cut = cut.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    };
     let mut pause = MIN_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -172,17 +182,11 @@ pub async fn run<H: Handler>(
             accepted = accept(&listener, &door, &settings) => accepted,
         };
         match accepted {
-            Ok(None) => pause = MIN_PAUSE,
-            Ok(Some((stream, peer, place))) => {
+            Ok(kept) => {
                 pause = MIN_PAUSE;
-                let connection = connection::serve(stream, peer, place, Arc::clone(&all));
-                let cut = cut.clone();
-                connections.spawn(async move {
-                    tokio::select! {
-                        () = connection => {}
-                        () = cut.cancelled() => {}
-                    }
-                });
+                if let Some(kept) = kept {
+                    serve(kept);
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             // Out of descriptors or memory: trying again at once would only spin.
@@ -194,8 +198,19 @@ pub async fn run<H: Handler>(
         }
     }
     drop(listener);
+    // What others accepted for this worker just before they heard of the stop.
+    while let Some(handed) = inbox.last(&door).await {
+        serve(handed);
+    }
+    let ended = drain(&connections, &cut, settings.drain).await;
+    serving.abort();
+    Ok(ended)
+}
+
+/// Lets connections finish, cuts what is left at the deadline.
+async fn drain(connections: &TaskTracker, cut: &CancellationToken, deadline: Duration) -> Drained {
     connections.close();
-    let drained = tokio::time::timeout(settings.drain, connections.wait()).await;
+    let drained = tokio::time::timeout(deadline, connections.wait()).await;
     let left = if drained.is_ok() {
         0
     } else {
@@ -203,8 +218,7 @@ pub async fn run<H: Handler>(
     };
     cut.cancel();
     connections.wait().await;
-    serving.abort();
-    Ok(Drained { cut: left })
+    Drained { cut: left }
 }
 
 /// The next connection that is to be served here; `None` for one that is not.

@@ -14,7 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certificate;
-use super::{Failure, Outcome, load_keyring, log, now, print, reachable, service};
+use super::handed::Handed;
+use super::{Failure, Outcome, environment, load_keyring, log, now, print, reachable, service};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, Storage, Values, keyring};
@@ -75,6 +76,8 @@ impl Serve {
 
     pub(super) fn run(values: &Values) -> Outcome {
         let mut config = values.config()?;
+        let handed = Handed::take(&environment())
+            .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
         let log = log::begin_apart(&config);
         let descriptors = raise_descriptor_limit();
         if config.server.connections == 0 {
@@ -84,8 +87,12 @@ impl Serve {
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
         let pair = config.tls.as_ref().map(Certificate::load).transpose()?;
-        let public = bind(config.listen, "listen")?;
-        let admin = bind(config.admin_listen, "admin-listen")?;
+        let or_bind = |handed: Option<TcpListener>, address, flag| match handed {
+            Some(listener) => Ok(listener),
+            None => bind(address, flag),
+        };
+        let public = or_bind(handed.public, config.listen, "listen")?;
+        let admin = or_bind(handed.admin, config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
         let ring = ring_of_first_start(&config)?;
         let unavailable = |error| Failure::new(Failure::UNAVAILABLE, error);

@@ -7,9 +7,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream as StdStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// How long what others have accepted is waited for at the end: they hear of it at the same time.
+const LAST: Duration = Duration::from_millis(100);
 
 /// A worker's share of the connections that it and its fellows accept.
 #[derive(Debug)]
@@ -194,6 +198,15 @@ impl Inbox {
             // There is a sender as long as there is this share.
             None => std::future::pending().await,
         }
+    }
+
+    /// The next one that still comes when all are about to stop; `None` when there will be no other.
+    pub(super) async fn last(&mut self, door: &Door) -> Option<Kept> {
+        if door.house.workers.len() == 1 {
+            return None;
+        }
+        let handed = tokio::time::timeout(LAST, self.handed()).await;
+        handed.ok()?.ok()
     }
 }
 

@@ -6,6 +6,7 @@ mod cdn;
 mod config;
 mod curl;
 mod doctor;
+mod handover;
 mod hubspot;
 mod ingest;
 mod keys;

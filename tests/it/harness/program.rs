@@ -213,6 +213,11 @@ pub struct Program {
 impl Program {
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
+        Self::begin(command)
+    }
+
+    /// With the standard input that it was given.
+    pub fn begin(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Heard::listen(child.stdout.take().unwrap());
