@@ -30,6 +30,12 @@ use crate::body::{FileBody, Lane};
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
 /// answers a long target or long fields; hyper's own 431 stands behind.
 const MAX_HEAD: usize = 128 * 1024;
+/// The same inside TLS, where it is as well what waits in memory for a slow reader; in the clear, files
+/// wait where they are.
+const MAX_HEAD_OF_TLS: usize = 32 * 1024;
+/// Most of a body that is read at once inside TLS.
+const READ_OF_TLS: u64 = 32 * 1024;
+
 /// How long a connection that was accepted just before a stop gets to say what it wants: one who
 /// asks is answered, so that who is handed another server's socket loses nobody.
 const LAST_CALL: Duration = Duration::from_millis(500);
@@ -231,12 +237,18 @@ async fn http1<H: Handler>(
     pulse.await_request();
     let mut service = PerConnection::of(all, peer, Arc::clone(&pulse));
     (service.lane, service.seen) = (wire.lane(), wire.watch());
+    let max_head = if all.front.is_secure() {
+        service.window = Some(READ_OF_TLS);
+        MAX_HEAD_OF_TLS
+    } else {
+        MAX_HEAD
+    };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .half_close(true)
         // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(max_head)
         .writev(true)
         .serve_connection(TokioIo::new(wire), service);
     let mut watch = Watch::from(instant(), false);

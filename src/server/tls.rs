@@ -25,6 +25,9 @@ use crate::recording::UnixTime;
 const PROTOCOLS: [&[u8]; 2] = [H2, b"http/1.1"];
 const H2: &[u8] = b"h2";
 
+/// Most bytes inside TLS that wait for the socket, on one connection.
+const UNSENT: usize = 32 * 1024;
+
 /// What of a certificate and a key will not do. No text of either is told.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -101,7 +104,7 @@ impl Tls {
     {
         let config = Arc::clone(&self.0.current.load().config);
         TlsAcceptor::from(config)
-            .accept(stream)
+            .accept_with(stream, |session| session.set_buffer_limit(Some(UNSENT)))
             .await
             .map_err(refused)
     }

@@ -53,3 +53,44 @@ fn a_stream_whose_window_is_shut_costs_little() {
         drop(attackers);
     }
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_reader_of_tls_who_stops_costs_little() {
+    use crate::harness::tls::{Made, connect};
+    use rustls::version::TLS13;
+
+    const READERS: usize = 200;
+    /// Most bytes of memory for one.
+    const MOST: usize = 160 * 1024;
+    let (place, made) = (Place::new(), Made::new());
+    place.put("call.wav", &pattern(16 << 20));
+    made.write(&place);
+    let settings = [
+        ("TONEARM_TLS_CERTIFICATE", "cert.pem"),
+        ("TONEARM_TLS_KEY", "key.pem"),
+    ];
+    let program = place.serve_with(&[], &settings);
+    let url = place.url("call", &program, &[]);
+    let target = url.split_once("/media/").unwrap().1;
+    let config = made.client(&[&TLS13], &["http/1.1"]);
+    let idle = resident(&program);
+    let mut readers: Vec<_> = (0..READERS)
+        .map(|_| connect(program.public, &config))
+        .collect();
+    let connected = resident(&program);
+    for reader in &mut readers {
+        reader.set_receive_buffer(8 * 1024);
+        reader.ask("GET", &format!("/media/{target}"), &[]);
+        reader.head();
+    }
+    // What the kernel takes at once is not what it takes in the end.
+    let most = (0..15).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        resident(&program)
+    });
+    let each = most.max().unwrap().saturating_sub(connected) / READERS;
+    let open = connected.saturating_sub(idle) / READERS;
+    println!("{open} bytes a connection, {each} bytes a reader who stops");
+    assert!(each <= MOST && open <= 64 * 1024, "{open} {each}");
+}
