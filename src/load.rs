@@ -4,8 +4,8 @@
 //! from when a request was due, so that a server that stalls shows in every percentile. It never
 //! retries in silence, never ends for what a server does, and sends only what its [`Plan`] says.
 //!
-//! It speaks HTTP/1.1 without TLS, with a client of its own (`connection`): a load generator that is
-//! slower than the server measures itself.
+//! HTTP/1.1 it speaks with a client of its own (`connection`), since a load generator that is slower
+//! than the server measures itself; HTTP/2 with h2 (`stream`), and TLS with rustls (`wire`).
 
 mod connection;
 mod engine;
@@ -13,11 +13,13 @@ mod head;
 pub mod page;
 mod scenario;
 pub mod slo;
+mod stream;
 pub mod summary;
 mod svg;
 mod tally;
 mod target;
 mod watch;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,10 @@ pub use self::summary::Outcome;
 use self::tally::Tally;
 pub use self::target::{Expected, Recording, TargetError};
 pub use self::watch::{Live, Watch};
+pub use self::wire::{Tls, TlsError, Trust};
+
+/// How it names itself.
+const USER: &str = concat!("tonearm-load/", env!("CARGO_PKG_VERSION"));
 
 /// Longest time that the lengths of recordings are looked for before a run.
 const LOOKING: Duration = Duration::from_secs(2);
@@ -103,6 +109,10 @@ pub struct Plan {
     pub check_every: u64,
     /// At least 1, and at most one a listener.
     pub threads: usize,
+    /// How TLS is spoken, where a URL asks for it.
+    pub tls: Option<Tls>,
+    /// HTTP/2, with streams of so many listeners on one connection; else HTTP/1.1.
+    pub http2: Option<usize>,
 }
 
 /// Does it. Blocks until it is over.

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::values::{digest, rate, size, span};
@@ -20,7 +22,9 @@ use super::{Failure, Outcome, print};
 use crate::config::duration;
 use crate::load::slo::Slo;
 use crate::load::summary::{Outcome as Measured, time_text};
-use crate::load::{self, Expected, Mix, Pace, Plan, Recording, Scenario, Shape, Side, Watch};
+use crate::load::{
+    self, Expected, Mix, Pace, Plan, Recording, Scenario, Shape, Side, Tls, Trust, Watch,
+};
 
 /// Rounds where sides take turns.
 const ROUNDS: u32 = 5;
@@ -42,7 +46,7 @@ files), cdn (aligned slices), chain (the resolver is asked for a URL; then begin
 Exit codes: 0 done; 1 an answer was wrong, nothing was answered, or an objective of --slo was missed;
 2 usage; 69 an address cannot be found; 74 a file cannot be read or written.")]
 pub(super) struct Load {
-    /// URLs of recordings over http; - reads them from standard input, one a line
+    /// URLs of recordings, http or https; - reads them from standard input, one a line
     #[arg(value_name = "URL")]
     urls: Vec<String>,
     /// Ask this resolver for the URLs: its own, with %s where each --id goes
@@ -90,6 +94,18 @@ pub(super) struct Load {
     /// The same seed asks for the same bytes
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Speak HTTP/2: over TLS by ALPN, else with prior knowledge [default: HTTP/1.1]
+    #[arg(long)]
+    http2: bool,
+    /// Listeners that share a connection of HTTP/2, a stream for each request
+    #[arg(long, value_name = "N", requires = "http2", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    streams: u32,
+    /// Certificate authorities to trust instead of the system's, a PEM file
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// Take any certificate: what answers may be anybody, and the results say so
+    #[arg(long)]
+    insecure: bool,
     /// Threads of the load
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
@@ -173,9 +189,32 @@ impl Load {
             seed: self.seed,
             check_every: self.check_every,
             threads: threads.min(listeners),
+            tls: self.tls(&sides)?,
+            http2: self
+                .http2
+                .then(|| usize::try_from(self.streams).unwrap_or(1)),
             listeners,
             sides,
         })
+    }
+
+    /// Set up where it may be needed: a resolver may give any URL.
+    fn tls(&self, sides: &[Side]) -> Result<Option<Tls>, Failure> {
+        let mut recordings = sides.iter().flat_map(|side| &side.recordings);
+        if self.resolver.is_none() && !recordings.any(Recording::is_sealed) {
+            return Ok(None);
+        }
+        let trust = match &self.ca {
+            _ if self.insecure => Trust::Anybody,
+            None => Trust::System,
+            Some(file) => Trust::These(authorities(file)?),
+        };
+        match Tls::new(trust) {
+            Ok(tls) => Ok(Some(tls)),
+            // It was not asked for, and where it is after all, that is counted.
+            Err(_) if self.resolver.is_some() && self.ca.is_none() => Ok(None),
+            Err(error) => Err(Failure::new(Failure::CONFIGURATION, error)),
+        }
     }
 
     /// Another machine is loaded only by somebody who has said how long and how much.
@@ -293,6 +332,16 @@ impl Load {
         }
         Ok(files)
     }
+}
+
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = std::fs::read(file)
+        .with_context(|| file.display().to_string())
+        .map_err(|error| Failure::new(Failure::IO, error))?;
+    CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{} holds no certificates in PEM", file.display()))
+        .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
 }
 
 fn usage(problem: &str) -> Failure {

@@ -1,21 +1,20 @@
-//! One connection of the load: sends a request, reads its answer, and checks it on the way.
+//! One connection of HTTP/1.1: sends a request, reads its answer, and checks it on the way.
 //!
 //! A client of its own, since hyper's takes most of a core for what is only to be counted: here a body
 //! that is not compared is thrown away by the kernel and never copied.
 
-use std::io::{self, ErrorKind, Write as _};
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use rustix::net::{RecvFlags, recv, sockopt};
+use mio::Registry;
+use rustix::net::RecvFlags;
 
 use super::head::Head;
 use super::scenario::{Ask, Range};
 use super::tally::Failure;
 use super::target::{Checker, Recording, Request};
+use super::wire::{Origin, Tls, Wire, is_early};
 use super::{size, wide};
 
 /// Bytes read together with a head, where the body is not compared.
@@ -70,7 +69,11 @@ impl Exchange {
     }
 
     /// What the head must say; learns the recording's length.
-    fn check_head(&mut self, head: &Head<'_>, recording: &Recording) -> Result<(), Wrong> {
+    pub(super) fn check_head(
+        &mut self,
+        head: &Head<'_>,
+        recording: &Recording,
+    ) -> Result<(), Wrong> {
         let wrong = |failure: Failure, text: String| Err((failure, text));
         let Some(length) = head.length else {
             return wrong(Failure::Malformed, "no Content-Length".to_owned());
@@ -115,7 +118,7 @@ impl Exchange {
     }
 
     /// Takes bytes of the body.
-    fn take(&mut self, bytes: &[u8], recording: &Recording) -> Result<(), Wrong> {
+    pub(super) fn take(&mut self, bytes: &[u8], recording: &Recording) -> Result<(), Wrong> {
         let (from, count) = (self.at, wide(bytes.len()));
         self.at += count;
         if let Some(answer) = &mut self.answer {
@@ -159,12 +162,10 @@ pub(super) enum Progress {
 }
 
 pub(super) struct Connection {
-    pub(super) address: SocketAddr,
+    pub(super) origin: Origin,
     /// Exchanges that were finished here.
-    pub(super) finished: u32,
-    /// Whether it stands in line to be read further.
-    pub(super) queued: bool,
-    stream: TcpStream,
+    finished: u32,
+    wire: Wire,
     out: Vec<u8>,
     sent: usize,
     /// Why it could not be sent: the system tells it once.
@@ -176,17 +177,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(address: SocketAddr, registry: &Registry, token: usize) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
-        // A request is one write, and nothing is gained by waiting for more.
-        stream.set_nodelay(true)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut stream, Token(token), interest)?;
+    pub(super) fn open(
+        origin: &Origin,
+        tls: Option<&Tls>,
+        registry: &Registry,
+        token: usize,
+    ) -> io::Result<Self> {
+        let wire = Wire::open(origin, tls, false, registry, token)?;
         Ok(Self {
-            address,
+            origin: origin.clone(),
             finished: 0,
-            queued: false,
-            stream,
+            wire,
             out: Vec::with_capacity(512),
             sent: 0,
             unsent: None,
@@ -217,14 +218,12 @@ impl Connection {
 
     /// Closes with a reset, as a player does that throws the rest away.
     pub(super) fn abort(self) {
-        // Where it fails the connection is closed all the same.
-        let _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+        self.wire.abort();
     }
 
     /// Looks for a close while nothing is asked.
-    pub(super) fn is_closed(&self) -> bool {
-        !matches!(recv(&self.stream, &mut [0; 1], RecvFlags::PEEK), Err(error)
-            if is_early(&error.into()))
+    pub(super) fn is_closed(&mut self, scratch: &mut [u8]) -> bool {
+        self.wire.is_closed(scratch)
     }
 
     /// Sends and reads what can be.
@@ -275,13 +274,13 @@ impl Connection {
 
     fn flush(&mut self) -> io::Result<bool> {
         while self.sent < self.out.len() {
-            match (&self.stream).write(&self.out[self.sent..]) {
+            match self.wire.write(&self.out[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if is_early(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        self.wire.flush()
     }
 
     fn read_head(
@@ -295,7 +294,7 @@ impl Connection {
             (Some(_), None) => CHECKED_READ,
             _ => FIRST_READ,
         };
-        let count = self.receive(&mut scratch[..most], RecvFlags::empty())?;
+        let count = self.wire.read(scratch, most, RecvFlags::empty())?;
         if count == 0 {
             return Err(self.ended_early(exchange));
         }
@@ -328,7 +327,7 @@ impl Connection {
     }
 
     fn read_body(
-        &self,
+        &mut self,
         exchange: &mut Exchange,
         recording: &Recording,
         scratch: &mut [u8],
@@ -340,12 +339,12 @@ impl Connection {
         }
         let most = size(now).min(SCRATCH);
         let count = if exchange.checker.is_some() || exchange.answer.is_some() {
-            let piece = &mut scratch[..most.min(CHECKED_READ)];
-            let count = self.receive(piece, RecvFlags::empty())?;
-            exchange.take(&piece[..count], recording)?;
+            let most = most.min(CHECKED_READ);
+            let count = self.wire.read(scratch, most, RecvFlags::empty())?;
+            exchange.take(&scratch[..count], recording)?;
             count
         } else {
-            let count = self.receive(&mut scratch[..most], DISCARD)?;
+            let count = self.wire.read(scratch, most, DISCARD)?;
             exchange.at += wide(count);
             count
         };
@@ -353,11 +352,6 @@ impl Connection {
             0 => Err(Stop::Progress(short(exchange))),
             _ => Ok(()),
         }
-    }
-
-    fn receive(&self, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        let (_, count) = recv(&self.stream, into, flags)?;
-        Ok(count)
     }
 
     /// The end before a head: what a server may do to a connection it has kept for a while.
@@ -382,7 +376,7 @@ const DISCARD: RecvFlags = RecvFlags::TRUNC;
 #[cfg(not(target_os = "linux"))]
 const DISCARD: RecvFlags = RecvFlags::empty();
 
-fn short(exchange: &Exchange) -> Progress {
+pub(super) fn short(exchange: &Exchange) -> Progress {
     let text = format!("{} of {} bytes came", exchange.at, exchange.length);
     Progress::Failed((Failure::ShortBody, text))
 }
@@ -403,12 +397,4 @@ impl From<Wrong> for Stop {
     fn from(wrong: Wrong) -> Self {
         Self::Progress(Progress::Failed(wrong))
     }
-}
-
-/// Not yet: the socket is not ready, or not yet connected.
-fn is_early(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
-    )
 }

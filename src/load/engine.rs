@@ -1,18 +1,22 @@
 //! One thread's share of the load: many listeners, one poll, and the times at which requests are due.
 
 mod exchange;
+mod links;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+use self::links::Links;
 use super::connection::{Connection, Exchange, SCRATCH, Wrong};
 use super::scenario::{Ask, Range, Script, due, joins};
+use super::stream::{Bell, Stream};
 use super::tally::{Failure, Tally, record};
 use super::target::Request;
 use super::watch::{Report, Watch};
@@ -32,10 +36,17 @@ const AWAKE: Duration = Duration::from_micros(500);
 /// Steps of rest after a look in vain.
 const PAUSE: u32 = 32;
 
-/// A listener: a course, at most one connection, at most one request under way.
+/// A listener: a course, at most one connection or stream, at most one request under way.
 struct Listener {
     script: Script,
+    /// Of HTTP/1.1.
     connection: Option<Connection>,
+    /// Of HTTP/2.
+    stream: Option<Stream>,
+    /// How h2 calls for it.
+    bell: Option<(Arc<Bell>, Waker)>,
+    /// Whether it stands in line to be looked after.
+    queued: bool,
     exchange: Option<Exchange>,
     /// What is asked for once the resolver has answered, and since when it is due.
     pending: Option<(Ask, Instant)>,
@@ -53,6 +64,9 @@ impl Listener {
         Self {
             script,
             connection: None,
+            stream: None,
+            bell: None,
+            queued: false,
             exchange: None,
             pending: None,
             resolved: None,
@@ -80,6 +94,7 @@ pub(super) struct Worker<'a> {
     /// When, which listener, and its turn.
     timers: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     again: Vec<usize>,
+    links: Links,
     /// Listeners that could not even get a connection.
     unsent: Vec<(usize, Wrong)>,
     swept: Instant,
@@ -121,6 +136,7 @@ impl<'a> Worker<'a> {
             next: wide(index),
             timers: BinaryHeap::new(),
             again: Vec::new(),
+            links: Links::new(listeners.len()),
             unsent: Vec::new(),
             swept: began,
             worked: began,
@@ -295,7 +311,7 @@ impl<'a> Worker<'a> {
             }
             _ => {}
         }
-        let worked = !events.is_empty() || !self.again.is_empty() || !self.unsent.is_empty();
+        let worked = !events.is_empty() || !self.nothing_waits();
         if worked {
             self.worked = clock();
         } else {
@@ -307,13 +323,14 @@ impl<'a> Worker<'a> {
         }
         let again = std::mem::take(&mut self.again);
         for event in &*events {
-            self.advance(event.token().0);
+            self.look_after(event.token().0);
         }
         for index in again {
-            if let Some(connection) = &mut self.listeners[index].connection {
-                connection.queued = false;
-            }
+            self.listeners[index].queued = false;
             self.advance(index);
+        }
+        if self.plan.http2.is_some() {
+            self.answer();
         }
         for (index, wrong) in std::mem::take(&mut self.unsent) {
             self.failed(index, wrong);
@@ -321,10 +338,14 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    fn nothing_waits(&self) -> bool {
+        self.again.is_empty() && self.unsent.is_empty() && self.links.nothing_waits()
+    }
+
     /// How long to wait for connections at most. For a while it looks without waiting: to wake it
     /// would cost a server on the same machine more than the request itself.
     fn wait(&self, now: Instant, end: Instant) -> Duration {
-        if !self.again.is_empty() || !self.unsent.is_empty() || now - self.worked < AWAKE {
+        if !self.nothing_waits() || now - self.worked < AWAKE {
             return Duration::ZERO;
         }
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);

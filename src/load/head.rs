@@ -49,6 +49,28 @@ impl<'a> Head<'a> {
         Ok(Some(head))
     }
 
+    /// What a head of HTTP/2 says.
+    ///
+    /// # Errors
+    /// Why it is none that can be checked.
+    pub(super) fn of(parts: &'a http::response::Parts) -> Result<Self, String> {
+        let mut head = Self {
+            status: parts.status.as_u16(),
+            length: None,
+            range: None,
+            etag: None,
+            closes: false,
+            size: 0,
+        };
+        for (name, value) in &parts.headers {
+            head.take(name.as_str(), value.as_bytes())?;
+        }
+        // The end of a stream is told, so that a range needs no length beside it.
+        let promised = |(first, last, _): (u64, u64, u64)| last.checked_sub(first)?.checked_add(1);
+        head.length = head.length.or_else(|| head.range.and_then(promised));
+        Ok(head)
+    }
+
     fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), String> {
         if name.eq_ignore_ascii_case("content-length") {
             let length = number(value).ok_or("a malformed Content-Length")?;

@@ -63,6 +63,9 @@ pub struct Summary {
     pub aborted: u64,
     /// What was promised in these and not read.
     pub aborted_bytes: u64,
+    /// Those of them for which a stream of HTTP/2 was reset; else it is a connection.
+    #[serde(default)]
+    pub streams_reset: u64,
     /// Connections that were opened.
     pub connections: u64,
     /// Expired URLs that were asked for again.
@@ -228,6 +231,7 @@ impl Summary {
             bytes_compared: tally.compared,
             aborted: tally.aborted,
             aborted_bytes: tally.aborted_bytes,
+            streams_reset: tally.streams_reset,
             connections: tally.connections,
             renewed: tally.renewed,
             statuses: tally.statuses.clone(),
@@ -407,11 +411,34 @@ impl Plan {
         };
         let s = if recordings == 1 { "" } else { "s" };
         format!(
-            "{pace} ({}), ranges of {} KiB, {:?} a side{rounds}, {recordings} recording{s}",
+            "{pace} ({}), {}, ranges of {} KiB, {:?} a side{rounds}, {recordings} recording{s}",
             self.mix,
+            self.protocol(),
             self.shape.range_size.div_ceil(1024),
             self.duration
         )
+    }
+
+    fn protocol(&self) -> String {
+        let version = match self.http2 {
+            None => "HTTP/1.1".to_owned(),
+            Some(1) => "HTTP/2".to_owned(),
+            Some(streams) => format!("HTTP/2 with {streams} streams a connection"),
+        };
+        let recordings = || self.sides.iter().flat_map(|side| &side.recordings);
+        let sealed = recordings()
+            .filter(|recording| recording.is_sealed())
+            .count();
+        let over = match (sealed, recordings().count()) {
+            (0, _) => "",
+            (some, all) if some == all => " over TLS",
+            _ => " partly over TLS",
+        };
+        let whom = match &self.tls {
+            Some(tls) if !tls.is_verified() => ", certificates NOT verified",
+            _ => "",
+        };
+        format!("{version}{over}{whom}")
     }
 }
 

@@ -23,13 +23,15 @@ pub(super) enum Failure {
     Unreachable,
     /// The server broke the connection off.
     Reset,
+    /// Its certificate or its TLS will not do.
+    Tls,
     /// Nothing came for too long.
     TimedOut,
     /// The connection ended before the body did.
     ShortBody,
     /// The connection ended before the head did, or was not kept open as promised.
     ShortHead,
-    /// No HTTP/1.1 response whose length can be checked.
+    /// No response whose length can be checked.
     Malformed,
     /// Another status than the one due.
     Status(u16),
@@ -74,6 +76,8 @@ impl Failure {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe => Self::Reset,
             io::ErrorKind::TimedOut => Self::TimedOut,
+            // No socket says so.
+            io::ErrorKind::InvalidData => Self::Tls,
             _ => Self::Unreachable,
         }
     }
@@ -85,6 +89,7 @@ impl fmt::Display for Failure {
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
             Self::Reset => "reset",
+            Self::Tls => "TLS failed",
             Self::TimedOut => "timed out",
             Self::ShortBody => "short body",
             Self::ShortHead => "closed before an answer",
@@ -142,6 +147,8 @@ pub(super) struct Tally {
     /// Responses that were broken off on purpose, and what was not read of them.
     pub(super) aborted: u64,
     pub(super) aborted_bytes: u64,
+    /// Those of them for which a stream was reset, and not a connection.
+    pub(super) streams_reset: u64,
     pub(super) connections: u64,
     /// URLs that had expired and were asked for again.
     pub(super) renewed: u64,
@@ -176,6 +183,7 @@ impl Tally {
             compared: 0,
             aborted: 0,
             aborted_bytes: 0,
+            streams_reset: 0,
             connections: 0,
             renewed: 0,
             statuses: BTreeMap::new(),
@@ -264,6 +272,7 @@ impl Tally {
         self.compared += other.compared;
         self.aborted += other.aborted;
         self.aborted_bytes += other.aborted_bytes;
+        self.streams_reset += other.streams_reset;
         self.connections += other.connections;
         self.renewed += other.renewed;
         self.queued += other.queued;

@@ -3,15 +3,17 @@
 //! A whole file known beforehand is compared byte by byte. Without one, responses are compared with
 //! each other: each aligned block of 4 KiB is remembered by its CRC-32 when it is first seen.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 
 use super::tally::Failure;
-use super::{size, wide};
+use super::wire::Origin;
+use super::{USER, size, wide};
 
 /// Responses are compared in blocks of so many bytes.
 pub(super) const BLOCK: u64 = 4 << 10;
@@ -24,8 +26,8 @@ pub enum TargetError {
     /// It is no URL.
     #[error("{0} is not a URL such as http://127.0.0.1:8080/a.wav")]
     Malformed(String),
-    /// Only plain HTTP/1.1 is spoken.
-    #[error("{0}: only http:// is spoken here, without TLS; measure behind what ends it")]
+    /// Only HTTP is spoken.
+    #[error("{0}: only http:// and https:// are spoken here")]
     Scheme(String),
     /// Its host has no address.
     #[error("{host} cannot be looked up")]
@@ -44,9 +46,11 @@ pub enum TargetError {
 /// A request up to its range, and where it goes.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) address: SocketAddr,
-    /// Each line ended; the range and an empty line are still to come.
+    pub(super) origin: Origin,
+    /// Of HTTP/1.1: each line ended; the range and an empty line are still to come.
     pub(super) head: Vec<u8>,
+    /// Of HTTP/2.
+    pub(super) uri: Uri,
     label: String,
 }
 
@@ -61,9 +65,11 @@ impl Request {
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         let (scheme, authority) = (uri.scheme_str(), uri.authority());
         let authority = authority.ok_or_else(malformed)?;
-        if scheme != Some("http") {
-            return Err(TargetError::Scheme(label));
-        }
+        let port = match scheme {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => return Err(TargetError::Scheme(label)),
+        };
         // A port that is no number, or a user's name.
         let plain = authority.port_u16().is_some() || authority.as_str() == authority.host();
         if !plain || authority.as_str().contains('@') {
@@ -72,24 +78,34 @@ impl Request {
         let host = format!(
             "{}:{}",
             authority.host(),
-            authority.port_u16().unwrap_or(80)
+            authority.port_u16().unwrap_or(port)
         );
         let mut found = host.to_socket_addrs().map_err(|source| {
             let host = host.clone();
             TargetError::Lookup { host, source }
         })?;
         let address = found.next().ok_or(TargetError::NoAddress(host))?;
+        let server = match port {
+            443 => Some(server(authority.host()).ok_or_else(malformed)?),
+            _ => None,
+        };
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let head = format!(
-            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: tonearm-load/{}\r\nAccept: */*\r\n",
-            env!("CARGO_PKG_VERSION")
+            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {USER}\r\nAccept: */*\r\n"
         );
         Ok(Self {
-            address,
+            origin: Origin { address, server },
             head: head.into_bytes(),
             label,
+            uri,
         })
     }
+}
+
+/// A host as a certificate names it, an IPv6 address without its brackets.
+fn server(host: &str) -> Option<ServerName<'static>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(bare.to_owned()).ok()
 }
 
 /// A URL as it may be shown: a query may hold a signature.
@@ -161,7 +177,13 @@ impl Recording {
     /// Whether asking for it leaves this machine.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        !self.request.address.ip().is_loopback()
+        !self.request.origin.address.ip().is_loopback()
+    }
+
+    /// Whether it is asked for over TLS.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.request.origin.server.is_some()
     }
 
     /// Its length in bytes, once known.
@@ -313,7 +335,7 @@ mod tests {
         let recording = recording(Expected::default());
         assert_eq!(recording.label(), "http://127.0.0.1:1/a.wav");
         assert!(String::from_utf8_lossy(&recording.request.head).contains("?sig=secret "));
-        let error = Request::new("https://example.com/a?sig=secret").unwrap_err();
+        let error = Request::new("ftp://example.com/a?sig=secret").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 

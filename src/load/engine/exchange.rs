@@ -80,18 +80,22 @@ impl Worker<'_> {
     }
 
     fn send(&mut self, index: usize, exchange: Exchange) {
+        if let Some(streams) = self.plan.http2 {
+            return self.send_on_link(index, exchange, streams);
+        }
         let listener = &mut self.listeners[index];
-        let address = exchange.request.address;
+        let origin = &exchange.request.origin;
         if listener
             .connection
             .as_ref()
-            .is_some_and(|kept| kept.address != address)
+            .is_some_and(|kept| kept.origin != *origin)
         {
             listener.connection = None;
         }
         if listener.connection.is_none() {
             self.tally.connections += 1;
-            match Connection::open(address, self.poll.registry(), index) {
+            let tls = self.plan.tls.as_ref();
+            match Connection::open(origin, tls, self.poll.registry(), index) {
                 Ok(connection) => listener.connection = Some(connection),
                 Err(error) => {
                     listener.exchange = Some(exchange);
@@ -109,28 +113,36 @@ impl Worker<'_> {
     }
 
     /// Has a connection looked at in the next turn: it never recurses.
-    fn queue(&mut self, index: usize) {
-        if let Some(connection) = &mut self.listeners[index].connection
-            && !std::mem::replace(&mut connection.queued, true)
-        {
+    pub(super) fn queue(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.listeners[index].queued, true) {
             self.again.push(index);
         }
     }
 
     pub(super) fn advance(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
-        let Some(connection) = &mut listener.connection else {
-            return;
-        };
         let Some(exchange) = &mut listener.exchange else {
-            if connection.is_closed() {
+            let kept = listener.connection.as_mut();
+            if kept.is_some_and(|kept| kept.is_closed(&mut self.scratch)) {
                 listener.connection = None;
             }
             return;
         };
         let recording = &self.side.recordings[exchange.ask.recording];
         let (before, had_first) = (exchange.at, exchange.first.is_some());
-        let progress = connection.advance(exchange, recording, &mut self.scratch, clock);
+        let progress = match (&mut listener.connection, &mut listener.stream) {
+            (Some(connection), _) => {
+                connection.advance(exchange, recording, &mut self.scratch, clock)
+            }
+            (None, Some(stream)) => match (self.links.at(stream.link), &listener.bell) {
+                (Some(link), Some((bell, waker))) => {
+                    bell.answer();
+                    stream.advance(link, exchange, recording, waker, clock)
+                }
+                _ => Progress::Waiting,
+            },
+            (None, None) => return,
+        };
         let came = exchange.at - before;
         let paced = exchange.ask.dwell.is_some() && exchange.answer.is_none();
         if came > 0 {
@@ -156,6 +168,7 @@ impl Worker<'_> {
     /// Asks the same again on a new connection, since the server closed the old one between two.
     fn reopen(&mut self, index: usize) {
         self.listeners[index].connection = None;
+        self.listeners[index].stream = None;
         if let Some(exchange) = self.listeners[index].exchange.take() {
             self.send(index, exchange);
         }
@@ -172,6 +185,10 @@ impl Worker<'_> {
             && exchange.at < exchange.length
         {
             connection.abort();
+        }
+        let stream = listener.stream.take();
+        if exchange.answer.is_none() && stream.is_some_and(|stream| stream.is_under_way()) {
+            self.tally.streams_reset += 1;
         }
         listener.failures_in_a_row = 0;
         if exchange.answer.is_some() {
@@ -264,7 +281,7 @@ impl Worker<'_> {
             self.requests.clear();
         }
         let request = Request::new(&url).map_err(|error| error.to_string())?;
-        if self.side.is_local() && !request.address.ip().is_loopback() {
+        if self.side.is_local() && !request.origin.address.ip().is_loopback() {
             return Err("the resolver's URL leaves this machine".to_owned());
         }
         let request = Arc::new(request);
@@ -277,6 +294,11 @@ impl Worker<'_> {
         let listener = &mut self.listeners[index];
         if let Some(connection) = listener.connection.take() {
             connection.abort();
+        }
+        if let Some(stream) = listener.stream.take()
+            && failure == Failure::TimedOut
+        {
+            self.links.give_up(stream.link);
         }
         let Some(exchange) = listener.exchange.take() else {
             return;

@@ -1,5 +1,7 @@
 //! `tonearm load` against servers that are right, slow, wrong or gone.
 
+mod protocols;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
@@ -542,7 +544,8 @@ fn only_this_machine_is_loaded_without_being_told_how_much() {
             &["http://192.0.2.1/a", "--rate", "5"],
             "not on this machine",
         ),
-        (&["https://127.0.0.1/a"], "without TLS"),
+        (&["ftp://127.0.0.1/a"], "only http:// and https://"),
+        (&["--streams", "2", "http://127.0.0.1/a"], "--http2"),
         (&["--scenario", "chain", "http://127.0.0.1/a"], "--resolver"),
         (
             &["--scenario", "walk", "http://127.0.0.1/a"],
