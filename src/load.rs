@@ -27,10 +27,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::engine::Worker;
 pub use self::scenario::{Mix, SCENARIOS, Scenario, Shape};
-pub use self::summary::Outcome;
+pub use self::summary::{Outcome, Summary};
 use self::tally::Tally;
 pub use self::target::{Expected, Recording, TargetError};
-pub use self::watch::{Live, Watch};
+pub use self::watch::{Live, Moments, Watch};
 pub use self::wire::{Tls, TlsError, Trust};
 
 /// How it names itself.
@@ -63,6 +63,23 @@ pub enum Pace {
     Closed,
     /// So many visits a second, more than 0, whatever became of those before.
     Open(f64),
+    /// Each listener sends one, and stays connected until all have had their answers.
+    Once,
+}
+
+/// Listeners that do the same.
+#[derive(Debug, Clone)]
+pub struct Crowd {
+    /// What they do.
+    pub mix: Mix,
+    /// Sizes and times of that.
+    pub shape: Shape,
+    /// When requests are sent.
+    pub pace: Pace,
+    /// Most requests at once, at least 1.
+    pub listeners: usize,
+    /// Which of a side's recordings they ask for; none for all.
+    pub recordings: Option<std::ops::Range<usize>>,
 }
 
 /// A server, or what else is compared.
@@ -72,6 +89,13 @@ pub struct Side {
     pub name: String,
     /// At least one.
     pub recordings: Vec<Recording>,
+}
+
+impl Plan {
+    /// Most requests at once.
+    fn listeners(&self) -> usize {
+        self.crowds.iter().map(|crowd| crowd.listeners).sum()
+    }
 }
 
 impl Side {
@@ -87,16 +111,12 @@ impl Side {
 pub struct Plan {
     /// At least one; the others are compared with the first.
     pub sides: Vec<Side>,
-    /// What listeners do.
-    pub mix: Mix,
-    /// Sizes and times of that.
-    pub shape: Shape,
-    /// When requests are sent.
-    pub pace: Pace,
-    /// Most requests at once, at least 1.
-    pub listeners: usize,
-    /// For each side, all rounds together.
+    /// At least one; all at the same time.
+    pub crowds: Vec<Crowd>,
+    /// For each side, all rounds together, without their warm-ups.
     pub duration: Duration,
+    /// Time at the beginning of each round that is not counted.
+    pub warm_up: Duration,
     /// Turns of each side, at least 1.
     pub rounds: u32,
     /// Time in which the load rises, at the beginning of each round.
@@ -120,7 +140,7 @@ pub struct Plan {
 /// # Errors
 /// [`LoadError`], of this machine; what servers do is counted.
 pub fn run(plan: &Plan, watch: &Watch) -> Result<Outcome, LoadError> {
-    allow_sockets(plan.listeners);
+    allow_sockets(plan.listeners());
     for side in &plan.sides {
         look(plan, side, watch)?;
     }
@@ -129,7 +149,8 @@ pub fn run(plan: &Plan, watch: &Watch) -> Result<Outcome, LoadError> {
     for round in 0..plan.rounds {
         let mut tallies = Vec::new();
         for side in &plan.sides {
-            tallies.push(drive(plan, side, round, watch)?);
+            watch.turn(&side.name);
+            tallies.push(Tally::together(&drive(plan, side, round, watch)?)?);
         }
         rounds.push(tallies);
         if stopped() {
@@ -139,31 +160,45 @@ pub fn run(plan: &Plan, watch: &Watch) -> Result<Outcome, LoadError> {
     Outcome::of(plan, &rounds)
 }
 
-/// One round of one side, with all threads.
-fn drive(plan: &Plan, side: &Side, round: u32, watch: &Watch) -> Result<Tally, LoadError> {
+/// Does it once to one side, whatever others the plan has; by crowd, what it got.
+///
+/// # Errors
+/// As [`run`]
+pub fn once(plan: &Plan, side: &Side, watch: &Watch) -> Result<Vec<Summary>, LoadError> {
+    allow_sockets(plan.listeners());
+    look(plan, side, watch)?;
+    let tallies = drive(plan, side, 0, watch)?;
+    let summary = |tally| Summary::of(plan, side, tally);
+    Ok(tallies.iter().map(summary).collect())
+}
+
+/// One round of one side, with all threads; by crowd.
+fn drive(plan: &Plan, side: &Side, round: u32, watch: &Watch) -> Result<Vec<Tally>, LoadError> {
     let length = plan.duration / plan.rounds;
     let seed = plan.seed.wrapping_add(u64::from(round));
-    let work = |index| Worker::new(plan, side, index, seed, watch)?.run(length, watch);
-    let tallies: Vec<_> = std::thread::scope(|scope| {
+    let work = |index| Worker::new(plan, side, index, seed, watch)?.run(length);
+    let shares: Vec<_> = std::thread::scope(|scope| {
         let begin = |index| scope.spawn(move || work(index));
         let threads: Vec<_> = (0..plan.threads).map(begin).collect();
         let end = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
         threads.into_iter().map(end).collect()
     });
-    let mut sum = Tally::new()?;
-    for (index, tally) in tallies.into_iter().enumerate() {
-        let tally = tally.map_err(|_| LoadError::Thread)??;
-        sum.beside(&tally)?;
-        sum.threads = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        sum.plays.extend(tally.plays);
+    let empty = plan.crowds.iter().map(|_| Tally::new());
+    let mut sums = empty.collect::<Result<Vec<_>, _>>()?;
+    for (index, share) in shares.into_iter().enumerate() {
+        let share = share.map_err(|_| LoadError::Thread)??;
+        for (sum, tally) in sums.iter_mut().zip(share) {
+            sum.beside(&tally)?;
+            sum.threads = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        }
     }
-    Ok(sum)
+    Ok(sums)
 }
 
 /// Asks for one byte of each recording, so that its length is known to all listeners from their first
 /// request on, and a seed repeats a run. What goes wrong will do so again, and is counted then.
 fn look(plan: &Plan, side: &Side, watch: &Watch) -> Result<(), LoadError> {
-    Worker::new(plan, side, 0, plan.seed, &Watch::unseen())?.look(LOOKING.min(plan.timeout), watch)
+    Worker::new(plan, side, 0, plan.seed, watch)?.look(LOOKING.min(plan.timeout))
 }
 
 /// A connection is a descriptor: as many as may be had. Where there are fewer, it is counted.

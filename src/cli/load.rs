@@ -1,29 +1,29 @@
 //! `tonearm load`: from flags to a plan, from its outcome to what is printed and the exit code.
 
+mod live;
 mod values;
 mod words;
 
 use std::collections::HashMap;
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
 use clap::Args;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tokio::signal::unix::{SignalKind, signal};
 
+use self::live::watched;
 use self::values::{digest, rate, size, span};
 use self::words::{in_words, json};
 use super::{Failure, Outcome, print};
 use crate::config::duration;
 use crate::load::slo::Slo;
-use crate::load::summary::{Outcome as Measured, time_text};
+use crate::load::summary::Outcome as Measured;
 use crate::load::{
-    self, Expected, Mix, Pace, Plan, Recording, Scenario, Shape, Side, Tls, Trust, Watch,
+    self, Crowd, Expected, Mix, Pace, Plan, Recording, Scenario, Shape, Side, Tls, Trust,
 };
 
 /// Rounds where sides take turns.
@@ -33,8 +33,6 @@ const DURATION: Duration = Duration::from_secs(10);
 /// Listeners where none are given, and where they come and go at a rate.
 const LISTENERS: usize = 8;
 const AT_A_RATE: usize = 256;
-/// How often the line on a terminal is drawn anew.
-const LIVE: Duration = Duration::from_millis(500);
 
 /// Flags of `tonearm load`.
 #[derive(Debug, Args)]
@@ -76,6 +74,9 @@ pub(super) struct Load {
     /// Time in which the load rises [default: none]
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
     ramp: Duration,
+    /// Time at the beginning of each turn that is not counted [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    warm_up: Duration,
     /// Turns of each side [default: 1, with --versus 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
@@ -175,13 +176,19 @@ impl Load {
         let threads = usize::try_from(self.threads).unwrap_or(1);
         let turns = if sides.len() > 1 { ROUNDS } else { 1 };
         Ok(Plan {
-            mix: self.scenario.clone(),
-            shape: Shape {
-                range_size: self.range_size,
-                bitrate: self.bitrate,
-                dwell: self.dwell,
-            },
-            pace: self.rate.map_or(Pace::Closed, Pace::Open),
+            crowds: vec![Crowd {
+                mix: self.scenario.clone(),
+                shape: Shape {
+                    range_size: self.range_size,
+                    bitrate: self.bitrate,
+                    dwell: self.dwell,
+                    stride: None,
+                },
+                pace: self.rate.map_or(Pace::Closed, Pace::Open),
+                listeners,
+                recordings: None,
+            }],
+            warm_up: self.warm_up,
             duration: self.duration.unwrap_or(DURATION),
             rounds: self.rounds.unwrap_or(turns),
             ramp: self.ramp,
@@ -193,7 +200,6 @@ impl Load {
             http2: self
                 .http2
                 .then(|| usize::try_from(self.streams).unwrap_or(1)),
-            listeners,
             sides,
         })
     }
@@ -318,15 +324,15 @@ impl Load {
         Ok(others)
     }
 
-    fn files(&self) -> Result<Vec<Arc<Vec<u8>>>, Failure> {
-        let mut read: HashMap<&Path, Arc<Vec<u8>>> = HashMap::new();
+    fn files(&self) -> Result<Vec<Bytes>, Failure> {
+        let mut read: HashMap<&Path, Bytes> = HashMap::new();
         let mut files = Vec::new();
         for path in &self.file {
             if !read.contains_key(path.as_path()) {
                 let bytes = std::fs::read(path)
                     .with_context(|| path.display().to_string())
                     .map_err(|error| Failure::new(Failure::IO, error))?;
-                read.insert(path, Arc::new(bytes));
+                read.insert(path, bytes.into());
             }
             files.extend(read.get(path.as_path()).cloned());
         }
@@ -356,62 +362,6 @@ fn announcement(plan: &Plan) -> String {
         .map(Recording::label)
         .collect();
     format!("{}: {}", plan.in_words(), hosts.join(", "))
-}
-
-/// Runs the plan; Ctrl-C ends it early, and a terminal sees how it goes.
-fn watched(plan: Plan) -> anyhow::Result<Measured> {
-    let terminal = std::io::stderr().is_terminal();
-    let watch = Arc::new(if terminal {
-        Watch::seen()?
-    } else {
-        Watch::unseen()
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let shared = Arc::clone(&watch);
-        let mut running = tokio::task::spawn_blocking(move || load::run(&plan, &shared));
-        let mut live = tokio::time::interval(LIVE);
-        let mut passed = Duration::ZERO;
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut running => break outcome,
-                _ = interrupt.recv() => watch.stop.store(true, Ordering::Relaxed),
-                _ = terminate.recv() => watch.stop.store(true, Ordering::Relaxed),
-                _ = live.tick() => {
-                    draw(&watch, passed);
-                    passed += LIVE;
-                }
-            }
-        };
-        if terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-        Ok(outcome??)
-    })
-}
-
-/// The line of what happened since the last one.
-fn draw(watch: &Watch, passed: Duration) {
-    let Some(live) = watch.take() else { return };
-    let a_second = |count: u64| {
-        let count = u32::try_from(count).map_or(f64::MAX, f64::from);
-        count / LIVE.as_secs_f64()
-    };
-    let mebibytes = a_second(live.bytes >> 10) / 1024.0;
-    let time = |share| time_text(live.within(share).as_secs_f64());
-    let _ = write!(
-        std::io::stderr(),
-        "\r\x1b[K{:>4.0} s  {:.0} req/s  {mebibytes:.0} MiB/s  p50 {}  p99 {}  {} wrong",
-        passed.as_secs_f64(),
-        a_second(live.requests),
-        time(0.5),
-        time(0.99),
-        live.failures
-    );
 }
 
 fn earlier(path: &Path) -> Result<Measured, Failure> {

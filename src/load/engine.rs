@@ -2,6 +2,7 @@
 
 mod exchange;
 mod links;
+mod schedule;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -15,12 +16,12 @@ use mio::{Events, Poll};
 
 use self::links::Links;
 use super::connection::{Connection, Exchange, SCRATCH, Wrong};
-use super::scenario::{Ask, Range, Script, due, joins};
+use super::scenario::{Ask, Range, Script};
 use super::stream::{Bell, Stream};
-use super::tally::{Failure, Tally, record};
+use super::tally::{Failure, Tally};
 use super::target::Request;
-use super::watch::{Report, Watch};
-use super::{LoadError, Pace, Plan, Side, clock, wide};
+use super::watch::{Moments, Report, Told, Watch};
+use super::{Crowd, LoadError, Plan, Side, clock, wide};
 
 /// How often time-outs are looked for.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -38,6 +39,8 @@ const PAUSE: u32 = 32;
 
 /// A listener: a course, at most one connection or stream, at most one request under way.
 struct Listener {
+    /// The crowd it is of.
+    part: usize,
     script: Script,
     /// Of HTTP/1.1.
     connection: Option<Connection>,
@@ -60,8 +63,9 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(script: Script) -> Self {
+    fn new(part: usize, script: Script) -> Self {
         Self {
+            part,
             script,
             connection: None,
             stream: None,
@@ -78,19 +82,26 @@ impl Listener {
     }
 }
 
-pub(super) struct Worker<'a> {
-    plan: &'a Plan,
-    side: &'a Side,
-    /// This thread's number.
-    index: usize,
+/// This thread's share of a crowd.
+struct Part<'a> {
+    crowd: &'a Crowd,
     seed: u64,
-    poll: Poll,
-    listeners: Vec<Listener>,
     /// At a rate: listeners with nothing to do, and visits for which there was none.
     idle: Vec<usize>,
     backlog: VecDeque<(u64, Instant)>,
     /// The next visit that is this thread's.
     next: u64,
+    tally: Tally,
+}
+
+pub(super) struct Worker<'a> {
+    plan: &'a Plan,
+    side: &'a Side,
+    /// This thread's number.
+    index: usize,
+    poll: Poll,
+    listeners: Vec<Listener>,
+    parts: Vec<Part<'a>>,
     /// When, which listener, and its turn.
     timers: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     again: Vec<usize>,
@@ -104,10 +115,16 @@ pub(super) struct Worker<'a> {
     /// By URL that a resolver gave: the same one is looked up once.
     requests: HashMap<String, Arc<Request>>,
     began: Instant,
+    /// Since when it is counted: after the warm-up.
+    since: Instant,
+    /// Without anything to do since then.
+    rested: Duration,
+    /// Listeners that have had all they want.
+    content: usize,
     /// Recordings whose length is to be found out, where this is all that is done.
     looking: Option<Vec<usize>>,
     report: Report,
-    tally: Tally,
+    watch: &'a Watch,
 }
 
 impl<'a> Worker<'a> {
@@ -116,24 +133,33 @@ impl<'a> Worker<'a> {
         side: &'a Side,
         index: usize,
         seed: u64,
-        watch: &Watch,
+        watch: &'a Watch,
     ) -> Result<Self, LoadError> {
-        let mine = (index..plan.listeners).step_by(plan.threads);
-        let course = |number| {
-            let number = wide(number);
-            Listener::new(Script::new(plan.mix.of(number), seed, number))
-        };
-        let listeners: Vec<_> = mine.map(course).collect();
+        let (mut listeners, mut parts) = (Vec::new(), Vec::new());
+        for (place, crowd) in plan.crowds.iter().enumerate() {
+            let seed = seed.wrapping_add(wide(place) << 32);
+            let course = |number: usize| {
+                let number = wide(number);
+                Listener::new(place, Script::new(crowd.mix.of(number), seed, number))
+            };
+            let mine = (index..crowd.listeners).step_by(plan.threads);
+            listeners.extend(mine.map(course));
+            parts.push(Part {
+                crowd,
+                seed,
+                idle: Vec::new(),
+                backlog: VecDeque::new(),
+                next: wide(index),
+                tally: Tally::new()?,
+            });
+        }
         let began = clock();
         Ok(Self {
             plan,
             side,
             index,
-            seed,
             poll: Poll::new().map_err(LoadError::Poll)?,
-            idle: Vec::new(),
-            backlog: VecDeque::new(),
-            next: wide(index),
+            parts,
             timers: BinaryHeap::new(),
             again: Vec::new(),
             links: Links::new(listeners.len()),
@@ -143,37 +169,85 @@ impl<'a> Worker<'a> {
             scratch: vec![0; SCRATCH],
             requests: HashMap::new(),
             began,
+            since: began,
+            rested: Duration::ZERO,
+            content: 0,
             looking: None,
             report: Report::new(watch)?,
-            tally: Tally::new()?,
+            watch,
             listeners,
         })
     }
 
-    /// Drives the load for as long as it is to last, or until it is to stop.
-    pub(super) fn run(mut self, length: Duration, watch: &Watch) -> Result<Tally, LoadError> {
+    /// Drives the load for as long as it is to last, or until it is to stop; by crowd, what it got.
+    pub(super) fn run(mut self, length: Duration) -> Result<Vec<Tally>, LoadError> {
         self.began = clock();
-        let end = self.began + length;
+        self.since = self.began;
+        let warm = self.began + self.plan.warm_up;
+        let end = warm + length;
+        let mut counts = self.plan.warm_up.is_zero();
+        if counts {
+            self.at_a_moment(|moments| moments.begins());
+        }
         self.join();
         let mut events = Events::with_capacity(1024);
         let mut now = self.began;
-        while now < end && !watch.stop.load(Ordering::Relaxed) {
+        while now < end && !self.is_over() {
+            if !counts && now >= warm {
+                counts = true;
+                self.count_anew(now)?;
+            }
             self.release(now);
             self.fire(now);
             self.sweep(now);
-            self.report.pass(now, &self.tally, watch);
+            self.at_a_moment(|moments| moments.passes());
+            if self.report.is_due(now) {
+                self.tell();
+            }
             self.turn(&mut events, now, end)?;
             now = clock();
         }
+        self.at_a_moment(|moments| moments.ends());
         self.close_books(now);
-        self.tally.elapsed = now - self.began;
-        self.tally.threads = 1;
-        self.report.pass_last(&self.tally, watch);
-        Ok(self.tally)
+        self.tell();
+        Ok(self.parts.into_iter().map(|part| part.tally).collect())
+    }
+
+    fn is_over(&self) -> bool {
+        self.watch.stop.load(Ordering::Relaxed) || self.content == self.listeners.len()
+    }
+
+    /// One thread speaks for all.
+    fn at_a_moment(&self, tell: impl FnOnce(&dyn Moments)) {
+        if let Some(moments) = self.watch.moments.as_deref().filter(|_| self.index == 0) {
+            tell(moments);
+        }
+    }
+
+    fn tell(&mut self) {
+        let mut told = Told::default();
+        for part in &self.parts {
+            told.requests += part.tally.requests;
+            told.bytes += part.tally.bytes;
+            told.failures += part.tally.failed();
+        }
+        self.report.tell(told, self.watch);
+    }
+
+    /// The warm-up is over: what it brought is forgotten, and what was due in it.
+    fn count_anew(&mut self, now: Instant) -> Result<(), LoadError> {
+        for part in &mut self.parts {
+            part.tally = Tally::new()?;
+            part.backlog.clear();
+        }
+        self.report.forget();
+        (self.since, self.rested) = (now, Duration::ZERO);
+        self.at_a_moment(|moments| moments.begins());
+        Ok(())
     }
 
     /// Asks each recording for one byte, unless its length is known.
-    pub(super) fn look(mut self, length: Duration, watch: &Watch) -> Result<(), LoadError> {
+    pub(super) fn look(mut self, length: Duration) -> Result<(), LoadError> {
         let recordings = self.side.recordings.iter().enumerate();
         let unknown = recordings.filter(|(_, recording)| recording.length().is_none());
         self.looking = Some(unknown.map(|(number, _)| number).collect());
@@ -183,10 +257,7 @@ impl<'a> Worker<'a> {
         for index in 0..self.listeners.len() {
             self.go_on(index, now);
         }
-        while now < end
-            && self.idle.len() < self.listeners.len()
-            && !watch.stop.load(Ordering::Relaxed)
-        {
+        while now < end && !self.is_over() {
             self.turn(&mut events, now, end)?;
             now = clock();
         }
@@ -202,54 +273,6 @@ impl<'a> Worker<'a> {
             anew: false,
         };
         self.ask(index, ask, clock());
-    }
-
-    /// Listeners begin one after the other; at a rate they wait for visits.
-    fn join(&mut self) {
-        let count = self.listeners.len();
-        if matches!(self.plan.pace, Pace::Open(_)) {
-            self.idle.extend((0..count).rev());
-            return;
-        }
-        for index in 0..count {
-            let number = index * self.plan.threads + self.index;
-            let after = joins(number, self.plan.listeners, self.plan.ramp);
-            self.wake(self.began + after, index);
-        }
-    }
-
-    fn wake(&mut self, at: Instant, index: usize) {
-        let turn = self.listeners[index].turn;
-        self.timers.push(Reverse((at, index, turn)));
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        match self.plan.pace {
-            _ if self.looking.is_some() => None,
-            Pace::Closed => None,
-            Pace::Open(rate) => self.began.checked_add(due(self.next, rate, self.plan.ramp)),
-        }
-    }
-
-    /// Gives the visits that are due by now to listeners that are free.
-    fn release(&mut self, now: Instant) {
-        while let Some(due) = self.next_due().filter(|due| *due <= now) {
-            let number = self.next;
-            self.next += wide(self.plan.threads);
-            record(&mut self.tally.lag, now - due);
-            match self.idle.pop() {
-                Some(index) => self.visit(index, number, due),
-                None => {
-                    self.tally.queued += 1;
-                    self.backlog.push_back((number, due));
-                }
-            }
-        }
-    }
-
-    fn visit(&mut self, index: usize, number: u64, due: Instant) {
-        self.listeners[index].script = Script::new(self.plan.mix.of(number), self.seed, number);
-        self.begin(index, due);
     }
 
     /// Wakes listeners whose time has come.
@@ -270,7 +293,8 @@ impl<'a> Worker<'a> {
 
     /// A player reads on, or stops.
     fn sip(&mut self, index: usize, now: Instant) {
-        let Some(exchange) = &mut self.listeners[index].exchange else {
+        let listener = &mut self.listeners[index];
+        let Some(exchange) = &mut listener.exchange else {
             return;
         };
         let Some(dwell) = exchange.ask.dwell else {
@@ -281,7 +305,8 @@ impl<'a> Worker<'a> {
         if played >= dwell {
             return self.done(index, false);
         }
-        let audio = (played + BUFFER).as_secs_f64() * super::float(self.plan.shape.bitrate);
+        let bitrate = self.parts[listener.part].crowd.shape.bitrate;
+        let audio = (played + BUFFER).as_secs_f64() * super::float(bitrate);
         exchange.allowed = super::whole(audio);
         self.wake((now + SIP).min(first + dwell), index);
         self.advance(index);
@@ -319,7 +344,7 @@ impl<'a> Worker<'a> {
             (0..PAUSE).for_each(|_| std::hint::spin_loop());
         }
         if !worked || !wait.is_zero() {
-            self.tally.idle += clock() - now;
+            self.rested += clock() - now;
         }
         let again = std::mem::take(&mut self.again);
         for event in &*events {
@@ -349,29 +374,11 @@ impl<'a> Worker<'a> {
             return Duration::ZERO;
         }
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
-        let next = [timer, self.next_due(), Some(now + SWEEP), Some(end)];
+        let due = (0..self.parts.len()).filter_map(|place| self.next_due(place));
+        let next = [timer, due.min(), Some(now + SWEEP), Some(end)];
         let next = next.into_iter().flatten().min().unwrap_or(end);
         // Rounded up by the poll, so that a whole one must be left.
         let wait = next.saturating_duration_since(now);
         wait.checked_sub(SHORTEST_WAIT).unwrap_or_default()
-    }
-
-    /// Adds what is still unanswered. At a rate it counts as answered now, which it would have been
-    /// at the earliest.
-    fn close_books(&mut self, now: Instant) {
-        let under_way = self.listeners.iter().filter_map(|listener| {
-            let exchange = listener.exchange.as_ref()?;
-            exchange.first.is_none().then_some(exchange.due)
-        });
-        let waiting = under_way.chain(self.backlog.iter().map(|(_, due)| *due));
-        for due in waiting {
-            let waited = now.saturating_duration_since(due);
-            self.tally.unanswered += 1;
-            self.tally.longest = self.tally.longest.max(waited);
-            if matches!(self.plan.pace, Pace::Open(_)) {
-                record(&mut self.tally.first, waited);
-                record(&mut self.tally.whole, waited);
-            }
-        }
     }
 }

@@ -66,6 +66,12 @@ impl Mix {
     }
 }
 
+impl From<Scenario> for Mix {
+    fn from(scenario: Scenario) -> Self {
+        Self(vec![(scenario, 1)])
+    }
+}
+
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (scenario, weight)) in self.0.iter().enumerate() {
@@ -108,6 +114,9 @@ pub struct Shape {
     pub bitrate: u64,
     /// Mean time that a player plays before it seeks.
     pub dwell: Duration,
+    /// A listener goes through the recordings in this stride, from that of its number on; without
+    /// one it takes any.
+    pub stride: Option<u64>,
 }
 
 /// A range, as asked for.
@@ -154,6 +163,8 @@ pub(super) struct Ask {
 pub(super) struct Script {
     scenario: Scenario,
     random: Rng,
+    /// Its own.
+    number: u64,
     /// Requests so far.
     count: u64,
     recording: usize,
@@ -169,6 +180,7 @@ impl Script {
         Self {
             scenario,
             random: Rng::with_seed(mixer.u64(..)),
+            number,
             count: 0,
             recording: 0,
             left_at: 0,
@@ -212,7 +224,14 @@ impl Script {
             _ => false,
         };
         if !stays {
-            self.recording = self.random.usize(..recordings.max(1));
+            let recordings = recordings.max(1);
+            self.recording = match shape.stride {
+                None => self.random.usize(..recordings),
+                Some(stride) => {
+                    let walked = stride.wrapping_mul(step).wrapping_add(self.number);
+                    super::size(walked % wide(recordings))
+                }
+            };
         }
         let ask = Ask {
             recording: self.recording,
@@ -305,6 +324,7 @@ mod tests {
         range_size: 65_536,
         bitrate: 32_000,
         dwell: Duration::from_secs(5),
+        stride: None,
     };
 
     fn course(scenario: Scenario, seed: u64, length: Option<u64>) -> Vec<Ask> {
@@ -366,6 +386,17 @@ mod tests {
             assert_eq!(visit[2].range.first(), visit[1].range.first() + 70_000);
             assert!(visit.iter().all(|ask| ask.recording == visit[0].recording));
         }
+    }
+
+    #[test]
+    fn a_stride_leads_through_the_recordings() {
+        let shape = Shape {
+            stride: Some(2),
+            ..SHAPE
+        };
+        let mut script = Script::new(Scenario::Download, 1, 5);
+        let walked = (0..4).map(|_| script.next(&shape, 4, |_| None).recording);
+        assert_eq!(walked.collect::<Vec<_>>(), [1, 3, 1, 3]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::tally::{Failure, Tally};
-use super::{LoadError, Pace, Plan, Side, float};
+use super::{Crowd, LoadError, Pace, Plan, Side, float};
 
 /// Shares of requests whose times are given.
 const SHARES: [(&str, f64); 6] = [
@@ -203,7 +203,7 @@ impl Outcome {
 }
 
 impl Summary {
-    fn of(plan: &Plan, side: &Side, tally: &Tally) -> Self {
+    pub(super) fn of(plan: &Plan, side: &Side, tally: &Tally) -> Self {
         let seconds = tally.elapsed.as_secs_f64();
         let a_second = |count: u64| match seconds {
             0.0 => 0.0,
@@ -338,7 +338,8 @@ impl Own {
             let share = "which counts as the server's time";
             Some(format!(
                 "{} requests were due while all {} listeners waited, {share}; --listeners allows more at once",
-                tally.queued, plan.listeners
+                tally.queued,
+                plan.listeners()
             ))
         } else {
             None
@@ -395,15 +396,7 @@ impl Plan {
     /// What is about to be done, in one line.
     #[must_use]
     pub fn in_words(&self) -> String {
-        let pace = match self.pace {
-            Pace::Closed => format!("{} listeners", self.listeners),
-            Pace::Open(rate) => {
-                format!(
-                    "{rate} visits a second of up to {} listeners",
-                    self.listeners
-                )
-            }
-        };
+        let crowds: Vec<_> = self.crowds.iter().map(Crowd::in_words).collect();
         let recordings: usize = self.sides.iter().map(|side| side.recordings.len()).sum();
         let rounds = match (self.rounds, self.sides.len()) {
             (1, 1) => String::new(),
@@ -411,10 +404,9 @@ impl Plan {
         };
         let s = if recordings == 1 { "" } else { "s" };
         format!(
-            "{pace} ({}), {}, ranges of {} KiB, {:?} a side{rounds}, {recordings} recording{s}",
-            self.mix,
+            "{}, {}, {:?} a side{rounds}, {recordings} recording{s}",
+            crowds.join(" beside "),
             self.protocol(),
-            self.shape.range_size.div_ceil(1024),
             self.duration
         )
     }
@@ -439,6 +431,19 @@ impl Plan {
             _ => "",
         };
         format!("{version}{over}{whom}")
+    }
+}
+
+impl Crowd {
+    fn in_words(&self) -> String {
+        let listeners = self.listeners;
+        let pace = match self.pace {
+            Pace::Closed => format!("{listeners} listeners"),
+            Pace::Open(rate) => format!("{rate} visits a second of up to {listeners} listeners"),
+            Pace::Once => format!("{listeners} listeners, once"),
+        };
+        let size = self.shape.range_size.div_ceil(1024);
+        format!("{pace} ({}, ranges of {size} KiB)", self.mix)
     }
 }
 

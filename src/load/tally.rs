@@ -235,6 +235,16 @@ impl Tally {
         self.failures.values().map(|seen| seen.count).sum()
     }
 
+    /// What crowds got that were served by the same threads at the same time.
+    pub(super) fn together(crowds: &[Self]) -> Result<Self, LoadError> {
+        let mut sum = Self::new()?;
+        for crowd in crowds {
+            sum.beside(crowd)?;
+            sum.idle = crowd.idle;
+        }
+        Ok(sum)
+    }
+
     /// Takes in what another thread counted at the same time.
     pub(super) fn beside(&mut self, other: &Self) -> Result<(), LoadError> {
         let seconds = other.timeline.iter().enumerate();
@@ -245,6 +255,7 @@ impl Tally {
             mine.failures += second.failures;
         }
         self.elapsed = self.elapsed.max(other.elapsed);
+        self.plays.extend(&other.plays);
         self.add(other)
     }
 

@@ -7,6 +7,7 @@ use std::net::ToSocketAddrs as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use http::Uri;
 use rustls::pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
@@ -117,7 +118,7 @@ fn without_query(url: &str) -> String {
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
     /// All of its bytes.
-    pub file: Option<Arc<Vec<u8>>>,
+    pub file: Option<Bytes>,
     /// SHA-256 of all of its bytes.
     pub sha256: Option<[u8; 32]>,
 }
@@ -413,7 +414,7 @@ mod tests {
             cut in 1_usize..9000,
             place in 0_usize..20_000,
         ) {
-            let known = recording(Expected { file: Some(Arc::new(bytes())), sha256: None });
+            let known = recording(Expected { file: Some(bytes().into()), sha256: None });
             prop_assert!(read(&known, first, last, cut, None));
             let inside = (first..=last).contains(&place);
             prop_assert_eq!(read(&known, first, last, cut, Some(place)), !inside);

@@ -1,28 +1,45 @@
 //! What others see of a run while it goes on, and how they end it.
 
+use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::LoadError;
-use super::tally::{Tally, histogram, record};
+use super::tally::{histogram, record};
 
 /// How often threads tell what they have done.
 const OFTEN: Duration = Duration::from_millis(200);
+
+/// What somebody does at moments of a run. It is waited for.
+pub trait Moments: fmt::Debug + Send + Sync {
+    /// Counting begins, after the warm-up.
+    fn begins(&self) {}
+    /// Time is up; connections are still open.
+    fn ends(&self) {}
+    /// The recording of this number was answered rightly.
+    fn answered(&self, _recording: usize) {}
+    /// Before each look at the connections.
+    fn passes(&self) {}
+}
 
 /// A run that can be watched and stopped.
 #[derive(Debug)]
 pub struct Watch {
     /// Set to end the run; what was counted so far is its result.
     pub stop: AtomicBool,
+    /// Called by the threads of the load.
+    pub moments: Option<Arc<dyn Moments>>,
     live: Option<Mutex<Live>>,
 }
 
 /// What happened since it was last looked at.
 #[derive(Debug, Clone)]
 pub struct Live {
+    /// Whose turn it is.
+    pub side: String,
     /// Requests that got what they should have.
     pub requests: u64,
     /// Bytes of bodies.
@@ -47,6 +64,7 @@ impl Watch {
     pub const fn unseen() -> Self {
         Self {
             stop: AtomicBool::new(false),
+            moments: None,
             live: None,
         }
     }
@@ -57,6 +75,7 @@ impl Watch {
     /// [`LoadError::Histogram`]
     pub fn seen() -> Result<Self, LoadError> {
         let live = Live {
+            side: String::new(),
             requests: 0,
             bytes: 0,
             failures: 0,
@@ -64,6 +83,7 @@ impl Watch {
         };
         Ok(Self {
             stop: AtomicBool::new(false),
+            moments: None,
             live: Some(Mutex::new(live)),
         })
     }
@@ -71,6 +91,13 @@ impl Watch {
     fn live(&self) -> Option<MutexGuard<'_, Live>> {
         let live = self.live.as_ref()?;
         Some(live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The next turn is this side's.
+    pub(super) fn turn(&self, side: &str) {
+        if let Some(mut live) = self.live() {
+            side.clone_into(&mut live.side);
+        }
     }
 
     /// What happened since the last call.
@@ -83,23 +110,27 @@ impl Watch {
     }
 }
 
-/// What one thread has told so far.
+/// What one thread has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    pub(super) requests: u64,
+    pub(super) bytes: u64,
+    pub(super) failures: u64,
+}
+
+/// What one thread has told so far, and when.
 pub(super) struct Report {
     first: Option<Histogram<u64>>,
-    told: Option<Instant>,
-    requests: u64,
-    bytes: u64,
-    failures: u64,
+    at: Option<Instant>,
+    told: Told,
 }
 
 impl Report {
     pub(super) fn new(watch: &Watch) -> Result<Self, LoadError> {
         Ok(Self {
             first: watch.live.is_some().then(histogram).transpose()?,
-            told: None,
-            requests: 0,
-            bytes: 0,
-            failures: 0,
+            at: None,
+            told: Told::default(),
         })
     }
 
@@ -109,23 +140,28 @@ impl Report {
         }
     }
 
-    /// Tells what is new, now and then.
-    pub(super) fn pass(&mut self, now: Instant, tally: &Tally, watch: &Watch) {
-        if self.told.is_none_or(|told| now - told >= OFTEN) {
-            self.told = Some(now);
-            self.pass_last(tally, watch);
+    /// Whether it is time to tell what is new.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.first.is_some() && self.at.is_none_or(|at| now - at >= OFTEN);
+        if due {
+            self.at = Some(now);
         }
+        due
     }
 
-    pub(super) fn pass_last(&mut self, tally: &Tally, watch: &Watch) {
+    /// It is counted from nothing again.
+    pub(super) fn forget(&mut self) {
+        self.told = Told::default();
+    }
+
+    pub(super) fn tell(&mut self, now: Told, watch: &Watch) {
         let (Some(mut live), Some(first)) = (watch.live(), &mut self.first) else {
             return;
         };
-        let failures = tally.failed();
-        live.requests += tally.requests - self.requests;
-        live.bytes += tally.bytes - self.bytes;
-        live.failures += failures - self.failures;
-        (self.requests, self.bytes, self.failures) = (tally.requests, tally.bytes, failures);
+        live.requests += now.requests - self.told.requests;
+        live.bytes += now.bytes - self.told.bytes;
+        live.failures += now.failures - self.told.failures;
+        self.told = now;
         // Both have the same bounds, so that adding cannot fail.
         let _ = live.first.add(&*first);
         first.reset();

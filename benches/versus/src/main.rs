@@ -1,14 +1,11 @@
 //! tonearm beside nginx and others, measured in ratios. See README.md.
 
-mod connection;
-mod generator;
 mod launch;
 mod measure;
 mod network;
 mod pattern;
 mod peers;
 mod report;
-mod response;
 mod servedir;
 mod store;
 mod workload;

@@ -109,13 +109,6 @@ pub(crate) fn ratio_text(ratio: f64) -> String {
     }
 }
 
-/// The `part` of 1000 of `values`, by nearest rank.
-pub(crate) fn permille(values: &mut [u64], part: usize) -> Option<u64> {
-    let rank = (values.len() * part).div_ceil(1000).max(1);
-    let (_, value, _) = (rank <= values.len()).then(|| values.select_nth_unstable(rank - 1))?;
-    Some(*value)
-}
-
 /// Middle, least and most of some ratios.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
@@ -262,16 +255,6 @@ fn resident_field(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_by_nearest_rank() {
-        let mut values: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(permille(&mut values, 500), Some(50));
-        assert_eq!(permille(&mut values, 990), Some(99));
-        assert_eq!(permille(&mut values, 1000), Some(100));
-        assert_eq!(permille(&mut [7], 990), Some(7));
-        assert_eq!(permille(&mut [], 500), None);
-    }
 
     #[test]
     fn ratios_are_of_pairs() {

@@ -18,11 +18,12 @@ use md5::{Digest as _, Md5};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::Sha256;
 
-use crate::connection::Target;
-use crate::generator::{Ask, Generator, Group, Pace};
+use tonearm::load::{Expected, Recording, Side};
+
 use crate::measure;
 use crate::pattern::Pattern;
 use crate::store::{COLD, Store, WARM, relative};
+use crate::workload::ask_once;
 
 const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
 /// Life of the signed URLs of a run.
@@ -184,14 +185,23 @@ impl Peer {
             .stderr(log);
         let child = command.spawn()?;
         let expires = unix_now()? + LIFE;
-        let target = Target::new(address, WARM + COLD, |file| self.url(file, expires));
+        let recording = |file| {
+            let url = format!("http://{address}{}", self.url(file, expires));
+            let file = Some(pattern.file(file));
+            Recording::at(&url, Expected { file, sha256: None })
+        };
+        let asked = Side {
+            name: self.kind.name().to_owned(),
+            recordings: (0..WARM + COLD).map(recording).collect::<Result<_, _>>()?,
+        };
         let mut running = Running {
             child,
             scratch,
-            target,
+            address,
+            side: asked,
             processes: Vec::new(),
         };
-        running.wait(pattern).with_context(|| self.kind.name())?;
+        running.wait().with_context(|| self.kind.name())?;
         running.processes = measure::family(running.child.id());
         Ok(running)
     }
@@ -422,7 +432,8 @@ fn locked_version(name: &str) -> Option<String> {
 pub(crate) struct Running {
     child: Child,
     scratch: tempfile::TempDir,
-    pub(crate) target: Target,
+    address: SocketAddr,
+    pub(crate) side: Side,
     pub(crate) processes: Vec<u32>,
 }
 
@@ -433,13 +444,13 @@ impl Running {
     }
 
     /// Until it answers with the right bytes.
-    fn wait(&mut self, pattern: &Pattern) -> anyhow::Result<()> {
+    fn wait(&mut self) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 bail!("ended at once, {status}: {}", self.log());
             }
-            if std::net::TcpStream::connect(self.target.address).is_ok() {
+            if std::net::TcpStream::connect(self.address).is_ok() {
                 break;
             }
             if Instant::now() > end {
@@ -447,15 +458,11 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut generator = Generator::new(&self.target, pattern, None)?;
-        generator.add(Group {
-            connections: 16,
-            ask: Ask::Range(64 << 10),
-            pace: Pace::Once,
-            files: 0..WARM,
-        })?;
-        generator.settle(Duration::from_secs(5))?;
-        if let Some(problem) = generator.problems.first() {
+        let problems = match ask_once(&self.side, &[], 16) {
+            Ok(driven) => driven.problems,
+            Err(error) => vec![format!("{error:#}")],
+        };
+        if let Some(problem) = problems.first() {
             bail!("does not serve: {problem}: {}", self.log());
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -36,12 +37,11 @@ impl Store {
             let path = root.join(relative(file));
             fs::create_dir_all(path.parent().context("no directory")?)?;
             let mut handle = File::create(&path)?;
-            pattern.write(file, &mut handle)?;
-            handle.flush()?;
+            handle.write_all(&pattern.file(file))?;
             // Only what is on the disk can be dropped from the page cache.
             handle.sync_all()?;
             // Recordings are seldom listened to in the seconds after they were written.
-            handle.set_modified(SystemTime::now() - Duration::from_secs(3600))?;
+            handle.set_modified(SystemTime::now() - Duration::from_hours(1))?;
         }
         Ok(Self { root })
     }
@@ -61,36 +61,42 @@ impl Store {
     }
 
     /// The cold files, and cold they are.
-    pub(crate) fn cold(&self) -> anyhow::Result<ColdFiles> {
+    pub(crate) fn dropper(&self) -> anyhow::Result<Dropper> {
         let open = |file| File::open(self.root.join(relative(file)));
-        let handles = (WARM..WARM + COLD).map(open).collect::<Result<_, _>>()?;
-        let mut cold = ColdFiles {
-            handles,
-            line: VecDeque::new(),
+        let dropper = Dropper {
+            handles: (WARM..WARM + COLD).map(open).collect::<Result<_, _>>()?,
+            line: Mutex::default(),
         };
-        (WARM..WARM + COLD).for_each(|file| cold.want(file));
-        while cold.step()? {}
-        Ok(cold)
+        (WARM..WARM + COLD).for_each(|file| dropper.want(file));
+        while dropper.step()? {}
+        Ok(dropper)
     }
 }
 
 /// Drops files from the page cache, a slice at a time, so that the load is not held up.
-pub(crate) struct ColdFiles {
+#[derive(Debug)]
+pub(crate) struct Dropper {
     handles: Vec<File>,
     /// Files and offsets that are to be dropped.
-    line: VecDeque<(usize, u64)>,
+    line: Mutex<VecDeque<(usize, u64)>>,
 }
 
-impl ColdFiles {
-    /// `file` is to be cold again.
-    pub(crate) fn want(&mut self, file: usize) {
-        let slices = (0..FILE_LENGTH).step_by(SLICE.get() as usize);
-        self.line.extend(slices.map(|offset| (file - WARM, offset)));
+impl Dropper {
+    fn line(&self) -> MutexGuard<'_, VecDeque<(usize, u64)>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `file` is to be cold again, if it is one of those.
+    pub(crate) fn want(&self, file: usize) {
+        if let Some(file) = file.checked_sub(WARM) {
+            let slices = (0..FILE_LENGTH).step_by(SLICE.get() as usize);
+            self.line().extend(slices.map(|offset| (file, offset)));
+        }
     }
 
     /// Drops one slice; whether there was one to drop.
-    pub(crate) fn step(&mut self) -> io::Result<bool> {
-        let Some((file, offset)) = self.line.pop_front() else {
+    pub(crate) fn step(&self) -> io::Result<bool> {
+        let Some((file, offset)) = self.line().pop_front() else {
             return Ok(false);
         };
         fadvise(&self.handles[file], offset, Some(SLICE), Advice::DontNeed)?;
@@ -104,12 +110,14 @@ mod tests {
 
     #[test]
     fn files_are_dropped_slice_by_slice() {
-        let handles = vec![tempfile::tempfile().unwrap()];
-        let line = VecDeque::new();
-        let mut cold = ColdFiles { handles, line };
-        cold.want(WARM);
+        let dropper = Dropper {
+            handles: vec![tempfile::tempfile().unwrap()],
+            line: Mutex::default(),
+        };
+        dropper.want(WARM);
+        dropper.want(0);
         let mut slices = 0;
-        while cold.step().unwrap() {
+        while dropper.step().unwrap() {
             slices += 1;
         }
         assert_eq!(slices, FILE_LENGTH >> 20);

@@ -1,34 +1,44 @@
-//! The workloads, and one measurement of one of them against one server.
+//! The workloads, and one measurement of one of them against one server, by the engine of `tonearm load`.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::generator::{Ask, Generator, Group, Pace, Tally};
+use anyhow::{Context as _, ensure};
+use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
+
 use crate::launch::{Cores, pin};
-use crate::measure::{Cpu, Measure, permille, resident};
+use crate::measure::{Cpu, Measure, resident};
 use crate::pattern::{FILE_LENGTH, Pattern};
 use crate::peers::{Peer, Running};
-use crate::store::{COLD, ColdFiles, Store, WARM};
+use crate::store::{COLD, Dropper, Store, WARM};
 
 const KIB: u64 = 1 << 10;
 /// Listeners and downloads of the mixed workload, and readers of cold files.
 const FEW: usize = 8;
 /// Warm seeks a second beside cold readers.
-const COLD_RATE: u32 = 2000;
+const COLD_RATE: f64 = 2000.0;
+/// One response in so many is compared byte by byte.
+const CHECKED: u64 = 16;
+/// Connections opened at once, and the time until the next.
+const BURST: usize = 64;
+const BETWEEN: Duration = Duration::from_millis(2);
+/// A seek that takes longer is reported.
+const STALL: f64 = 1.0;
 
 /// Share of a core that other processes may take before a measurement counts as disturbed.
 const QUIET: f64 = 0.15;
 
 /// What is asked of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Plan {
-    /// So many connections, each asking again as soon as it was answered.
-    Closed(Ask, usize),
+    /// So many connections of those who do this, each asking again as soon as it was answered.
+    Closed(Scenario, u64, usize),
     /// Requests for 64 KiB, so many a second over 64 connections.
     Rate(u32),
     /// Seeks beside downloads.
     Mixed,
-    /// Warm seeks beside readers of so many bytes of cold files.
-    Cold(u64, Pace),
+    /// Warm seeks beside readers of cold files.
+    Cold(Scenario, Pace),
     Memory,
     Workers,
 }
@@ -46,7 +56,7 @@ const fn workload(key: &'static str, title: &'static str, plan: Plan) -> Workloa
 }
 
 const fn range(kib: u64, connections: usize) -> Plan {
-    Plan::Closed(Ask::Range(kib * KIB), connections)
+    Plan::Closed(Scenario::Seek, kib * KIB, connections)
 }
 
 impl Workload {
@@ -63,11 +73,15 @@ impl Workload {
         workload("1m-2", "1 MiB ranges, 2", range(1024, 2)),
         workload("1m-64", "1 MiB ranges, 64", range(1024, 64)),
         workload("1m-512", "1 MiB ranges, 512", range(1024, 512)),
-        workload("whole-64", "16 MiB whole, 64", Plan::Closed(Ask::Whole, 64)),
+        workload(
+            "whole-64",
+            "16 MiB whole, 64",
+            Plan::Closed(Scenario::Download, 64 * KIB, 64),
+        ),
         workload(
             "storm-64",
             "seek storm, 64 listeners",
-            Plan::Closed(Ask::Seek, 64),
+            Plan::Closed(Scenario::Storm, 64 * KIB, 64),
         ),
         workload(
             "mixed",
@@ -83,12 +97,12 @@ impl Workload {
         workload(
             "cold-paced",
             "64 KiB at 2,000 a second, warm, beside 100 MiB/s to 8 readers of cold files",
-            Plan::Cold(1024 * KIB, Pace::Rate(100)),
+            Plan::Cold(Scenario::Seek, Pace::Open(100.0)),
         ),
         workload(
             "cold-bulk",
             "64 KiB at 2,000 a second, warm, beside 8 bulk downloads of cold files",
-            Plan::Cold(FILE_LENGTH, Pace::AtOnce),
+            Plan::Cold(Scenario::Download, Pace::Closed),
         ),
         workload("memory", "resident memory, idle connections", Plan::Memory),
         workload(
@@ -154,44 +168,120 @@ impl Leg {
     }
 }
 
+/// What is noted at the edges of a measurement, while its connections are open.
+#[derive(Debug)]
+struct Notes {
+    processes: Vec<u32>,
+    /// CPU time at both edges.
+    cpu: Mutex<Vec<anyhow::Result<Cpu>>>,
+    /// Resident bytes at the end.
+    resident: Mutex<Option<anyhow::Result<u64>>>,
+    dropper: Option<Dropper>,
+}
+
+impl Notes {
+    fn cpu(&self) {
+        let cpu = Cpu::now(&self.processes);
+        let mut all = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(cpu);
+    }
+
+    /// What the CPUs did in between.
+    fn spent(&self) -> anyhow::Result<Cpu> {
+        let mut all = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let (end, begin) = (all.pop(), all.pop());
+        let end = end.context("it has no end")??;
+        Ok(end.since(begin.context("it has no beginning")??))
+    }
+
+    fn resident(&self) -> anyhow::Result<u64> {
+        let mut found = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
+        found.take().context("it has no end")?
+    }
+}
+
+impl Moments for Notes {
+    fn begins(&self) {
+        self.cpu();
+    }
+
+    fn ends(&self) {
+        self.cpu();
+        let found = resident(&self.processes);
+        *self.resident.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    fn answered(&self, recording: usize) {
+        if let Some(dropper) = &self.dropper {
+            dropper.want(recording);
+        }
+    }
+
+    fn passes(&self) {
+        if let Some(dropper) = &self.dropper {
+            // Where it fails, cold reads are too fast, and shown as such.
+            let _ = dropper.step();
+        }
+    }
+}
+
 /// What one drive gave.
-struct Driven {
-    tallies: Vec<Tally>,
-    elapsed: f64,
-    /// Share of the generator's time.
-    busy: f64,
+pub(crate) struct Driven {
+    crowds: Vec<Summary>,
     cpu: Cpu,
-    problems: Vec<String>,
+    resident: u64,
+    pub(crate) problems: Vec<String>,
 }
 
 impl Driven {
     fn shares(&self) -> Shares {
-        let share = |time: Duration| time.as_secs_f64() / self.elapsed;
+        let elapsed = self.crowds[0].seconds;
+        let share = |time: Duration| time.as_secs_f64() / elapsed;
         let ours = self.cpu.server + self.cpu.generator;
         Shares {
             server: share(self.cpu.server),
-            generator: self.busy,
+            generator: self.crowds[0].own.busy,
             others: share(self.cpu.everyone.saturating_sub(ours)),
         }
     }
 
-    fn per_second(&self, group: usize) -> f64 {
-        self.tallies[group].done as f64 / self.elapsed
+    fn done(&self, crowd: usize) -> f64 {
+        self.crowds[crowd].requests as f64
     }
 
-    fn bytes_per_second(&self, group: usize) -> f64 {
-        self.tallies[group].bytes as f64 / self.elapsed
+    fn per_second(&self, crowd: usize) -> f64 {
+        self.crowds[crowd].requests_per_second
+    }
+
+    fn bytes_per_second(&self, crowd: usize) -> f64 {
+        self.crowds[crowd].bytes_per_second
     }
 
     fn cpu_per(&self, requests: f64) -> f64 {
         self.cpu.server.as_secs_f64() / requests
     }
 
-    /// In seconds; not a number where nothing came.
-    fn latency(&mut self, group: usize, part: usize) -> f64 {
-        let latency = permille(&mut self.tallies[group].latencies, part);
-        latency.map_or(f64::NAN, |nanoseconds| nanoseconds as f64 / 1e9)
+    /// To the last byte, in seconds; not a number where nothing came.
+    fn latency(&self, crowd: usize, name: &str) -> f64 {
+        let whole = self.crowds[crowd].whole.as_ref();
+        let time = whole.and_then(|times| times.percentile(name));
+        time.unwrap_or(f64::NAN)
     }
+}
+
+/// What went wrong, and seeks that waited for long.
+fn problems(crowds: &[Crowd], summaries: &[Summary]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (crowd, summary) in crowds.iter().zip(summaries) {
+        for (kind, fault) in &summary.failures {
+            problems.push(format!("{kind}: {}, first: {}", fault.count, fault.example));
+        }
+        if summary.longest_wait > STALL && !crowd.mix.has(Scenario::Download) {
+            let wait = summary.longest_wait;
+            problems.push(format!("a seek unanswered for {wait:.1} s at the end"));
+        }
+    }
+    problems
 }
 
 /// Everything that a measurement needs and no server changes.
@@ -234,10 +324,12 @@ impl Bench {
 
     fn measure(&self, workload: &Workload, peer: &Peer, server: &Running) -> anyhow::Result<Leg> {
         match workload.plan {
-            Plan::Closed(ask, connections) => self.closed(server, ask, connections),
+            Plan::Closed(scenario, size, connections) => {
+                self.closed(server, scenario, size, connections)
+            }
             Plan::Rate(rate) => self.rate(server, rate),
             Plan::Mixed => self.mixed(server),
-            Plan::Cold(length, pace) => self.cold(server, length, pace),
+            Plan::Cold(scenario, pace) => self.cold(server, scenario, pace),
             Plan::Memory => self.memory(peer),
             Plan::Workers => self.workers(peer, server),
         }
@@ -246,48 +338,46 @@ impl Bench {
     fn drive(
         &self,
         server: &Running,
-        groups: &[Group],
-        cold: Option<ColdFiles>,
+        crowds: &[Crowd],
+        dropper: Option<Dropper>,
     ) -> anyhow::Result<Driven> {
-        let mut generator = Generator::new(&server.target, &self.pattern, cold)?;
-        for group in groups {
-            generator.add(group.clone())?;
-        }
-        generator.run((self.window / 4).min(Duration::from_millis(300)))?;
-        generator.reset();
-        let before = Cpu::now(&server.processes)?;
-        let time = generator.run(self.window)?;
-        let cpu = Cpu::now(&server.processes)?.since(before);
-        generator.close_books();
-        Ok(Driven {
-            tallies: generator.tallies,
-            elapsed: time.elapsed.as_secs_f64(),
-            busy: 1.0 - time.idle.as_secs_f64() / time.elapsed.as_secs_f64(),
-            cpu,
-            problems: generator.problems,
-        })
+        let warm_up = (self.window / 4).min(Duration::from_millis(300));
+        drive(
+            &server.side,
+            &server.processes,
+            crowds,
+            warm_up,
+            self.window,
+            dropper,
+        )
     }
 
-    fn closed(&self, server: &Running, ask: Ask, connections: usize) -> anyhow::Result<Leg> {
-        let mut driven = self.drive(server, &[group(connections, ask, Pace::AtOnce)], None)?;
+    fn closed(
+        &self,
+        server: &Running,
+        scenario: Scenario,
+        size: u64,
+        connections: usize,
+    ) -> anyhow::Result<Leg> {
+        let load = crowd(connections, scenario, size, Pace::Closed);
+        let driven = self.drive(server, &[load], None)?;
         let bytes = driven.bytes_per_second(0);
-        let figures = if ask == Ask::Whole {
+        let figures = if scenario == Scenario::Download {
             // Whole files that were begun count as far as they came.
-            let files = driven.tallies[0].bytes as f64 / FILE_LENGTH as f64;
+            let files = driven.crowds[0].bytes as f64 / FILE_LENGTH as f64;
             vec![
                 (Measure::Bytes, bytes),
                 (Measure::Cpu, driven.cpu_per(files)),
             ]
         } else {
-            let rate = match ask {
-                Ask::Seek => Measure::Seeks,
+            let rate = match scenario {
+                Scenario::Storm => Measure::Seeks,
                 _ => Measure::Requests,
             };
-            let done = driven.tallies[0].done as f64;
             vec![
                 (rate, driven.per_second(0)),
-                (Measure::Cpu, driven.cpu_per(done)),
-                (Measure::P99, driven.latency(0, 990)),
+                (Measure::Cpu, driven.cpu_per(driven.done(0))),
+                (Measure::P99, driven.latency(0, "p99")),
             ]
         };
         Ok(Leg {
@@ -298,15 +388,15 @@ impl Bench {
     }
 
     fn rate(&self, server: &Running, rate: u32) -> anyhow::Result<Leg> {
-        let mut driven = self.drive(server, &[seeks(64, Pace::Rate(rate))], None)?;
-        let done = driven.tallies[0].done as f64;
+        let load = seeks(64, Pace::Open(rate.into()));
+        let driven = self.drive(server, &[load], None)?;
         let mut figures = vec![
-            (Measure::P99, driven.latency(0, 990)),
-            (Measure::P50, driven.latency(0, 500)),
+            (Measure::P99, driven.latency(0, "p99")),
+            (Measure::P50, driven.latency(0, "p50")),
         ];
         // The kernel tells CPU time in hundredths of a second: a few requests do not show in it.
         if rate >= 10_000 {
-            figures.push((Measure::Cpu, driven.cpu_per(done)));
+            figures.push((Measure::Cpu, driven.cpu_per(driven.done(0))));
         }
         Ok(Leg {
             figures,
@@ -316,16 +406,16 @@ impl Bench {
     }
 
     fn mixed(&self, server: &Running) -> anyhow::Result<Leg> {
-        let bulk = group(FEW, Ask::Whole, Pace::AtOnce);
+        let bulk = crowd(FEW, Scenario::Download, 64 * KIB, Pace::Closed);
         let mut alone = self.drive(server, std::slice::from_ref(&bulk), None)?;
-        let mut both = self.drive(server, &[seeks(FEW, Pace::AtOnce), bulk], None)?;
+        let mut both = self.drive(server, &[seeks(FEW, Pace::Closed), bulk], None)?;
         let (kept, full) = (both.bytes_per_second(1), alone.bytes_per_second(0));
         alone.problems.append(&mut both.problems);
         Ok(Leg {
             figures: vec![
                 (Measure::Seeks, both.per_second(0)),
-                (Measure::P50, both.latency(0, 500)),
-                (Measure::P99, both.latency(0, 990)),
+                (Measure::P50, both.latency(0, "p50")),
+                (Measure::P99, both.latency(0, "p99")),
                 (Measure::BulkBytes, kept),
                 (Measure::BulkAlone, full),
                 (Measure::BulkKept, kept / full),
@@ -335,16 +425,16 @@ impl Bench {
         })
     }
 
-    fn cold(&self, server: &Running, length: u64, pace: Pace) -> anyhow::Result<Leg> {
-        let warm = seeks(64, Pace::Rate(COLD_RATE));
+    fn cold(&self, server: &Running, scenario: Scenario, pace: Pace) -> anyhow::Result<Leg> {
+        let warm = seeks(64, Pace::Open(COLD_RATE));
         let mut alone = self.drive(server, std::slice::from_ref(&warm), None)?;
-        let readers = Group {
-            files: WARM..WARM + COLD,
-            ..group(FEW, Ask::Cold(length), pace)
-        };
-        let cold = self.store.cold()?;
-        let mut beside = self.drive(server, &[warm, readers], Some(cold))?;
-        let (before, after) = (alone.latency(0, 990), beside.latency(0, 990));
+        let mut readers = crowd(FEW, scenario, 1024 * KIB, pace);
+        // Of two files each in turn, the other is dropped meanwhile.
+        readers.shape.stride = Some(FEW as u64);
+        readers.recordings = Some(WARM..WARM + COLD);
+        let dropper = self.store.dropper()?;
+        let mut beside = self.drive(server, &[warm, readers], Some(dropper))?;
+        let (before, after) = (alone.latency(0, "p99"), beside.latency(0, "p99"));
         alone.problems.append(&mut beside.problems);
         Ok(Leg {
             figures: vec![
@@ -362,24 +452,22 @@ impl Bench {
     fn memory(&self, peer: &Peer) -> anyhow::Result<Leg> {
         let server = self.start(peer)?;
         let rest = resident(&server.processes)? as f64;
-        let mut generator = Generator::new(&server.target, &self.pattern, None)?;
         let mut figures = vec![(Measure::RestMemory, rest)];
-        let mut open = 0;
+        let mut problems = Vec::new();
         for (count, measure) in [(512, Measure::Memory512), (10_000, Measure::Memory10000)] {
-            generator.add(seeks(count - open, Pace::Once))?;
-            generator.settle(Duration::from_secs(20))?;
-            open = count;
-            figures.push((measure, resident(&server.processes)? as f64 - rest));
+            let driven = ask_once(&server.side, &server.processes, count)?;
+            figures.push((measure, driven.resident as f64 - rest));
+            problems.extend(driven.problems);
         }
         Ok(Leg {
             figures,
             shares: None,
-            problems: generator.problems,
+            problems,
         })
     }
 
     fn workers(&self, peer: &Peer, one: &Running) -> anyhow::Result<Leg> {
-        let load = [seeks(64, Pace::AtOnce)];
+        let load = [seeks(64, Pace::Closed)];
         let single = self.drive(one, &load, None)?;
         let cores = self.cores;
         let two = peer.start(&self.store, &self.pattern, &[cores.server, cores.second])?;
@@ -387,7 +475,7 @@ impl Bench {
         let double = self.drive(&two, &load, None);
         pin(&[cores.generator])?;
         let double = double?;
-        let cpu = |driven: &Driven| driven.cpu_per(driven.tallies[0].done as f64);
+        let cpu = |driven: &Driven| driven.cpu_per(driven.done(0));
         Ok(Leg {
             figures: vec![
                 (
@@ -402,17 +490,83 @@ impl Bench {
     }
 }
 
-fn group(connections: usize, ask: Ask, pace: Pace) -> Group {
-    Group {
-        connections,
-        ask,
+/// One run of the load, on one thread.
+fn drive(
+    side: &Side,
+    processes: &[u32],
+    crowds: &[Crowd],
+    warm_up: Duration,
+    window: Duration,
+    dropper: Option<Dropper>,
+) -> anyhow::Result<Driven> {
+    let connections: usize = crowds.iter().map(|crowd| crowd.listeners).sum();
+    let ramp = BETWEEN * u32::try_from(connections / BURST)?;
+    let plan = load::Plan {
+        sides: Vec::new(),
+        crowds: crowds.to_vec(),
+        duration: window,
+        warm_up: if warm_up.is_zero() {
+            warm_up
+        } else {
+            warm_up + ramp
+        },
+        rounds: 1,
+        ramp,
+        timeout: Duration::from_secs(10),
+        seed: 1,
+        check_every: CHECKED,
+        threads: 1,
+        tls: None,
+        http2: None,
+    };
+    let notes = Arc::new(Notes {
+        processes: processes.to_vec(),
+        cpu: Mutex::default(),
+        resident: Mutex::default(),
+        dropper,
+    });
+    let mut watch = Watch::unseen();
+    watch.moments = Some(Arc::<Notes>::clone(&notes));
+    let summaries = load::once(&plan, side, &watch)?;
+    Ok(Driven {
+        cpu: notes.spent()?,
+        resident: notes.resident()?,
+        problems: problems(crowds, &summaries),
+        crowds: summaries,
+    })
+}
+
+/// Has so many connections answered once, and looks while they are open.
+pub(crate) fn ask_once(side: &Side, processes: &[u32], count: usize) -> anyhow::Result<Driven> {
+    let limit = Duration::from_secs(20);
+    let load = [seeks(count, Pace::Once)];
+    let driven = drive(side, processes, &load, Duration::ZERO, limit, None)?;
+    let answered = driven.crowds[0].requests;
+    ensure!(
+        answered == count as u64,
+        "{answered} of {count} connections were answered within {limit:?}: {}",
+        driven.problems.join("; ")
+    );
+    Ok(driven)
+}
+
+fn crowd(listeners: usize, scenario: Scenario, range_size: u64, pace: Pace) -> Crowd {
+    Crowd {
+        mix: scenario.into(),
+        shape: Shape {
+            range_size,
+            bitrate: 1,
+            dwell: Duration::ZERO,
+            stride: None,
+        },
         pace,
-        files: 0..WARM,
+        listeners,
+        recordings: Some(0..WARM),
     }
 }
 
-fn seeks(connections: usize, pace: Pace) -> Group {
-    group(connections, Ask::Range(64 * KIB), pace)
+fn seeks(listeners: usize, pace: Pace) -> Crowd {
+    crowd(listeners, Scenario::Seek, 64 * KIB, pace)
 }
 
 #[cfg(test)]
@@ -447,32 +601,5 @@ mod tests {
             ..Leg::default()
         };
         assert_eq!(leg.disturbance(), 0.25);
-    }
-
-    #[test]
-    fn shares_are_of_one_core() {
-        let driven = Driven {
-            tallies: vec![Tally {
-                done: 10,
-                bytes: 100,
-                latencies: vec![3_000_000_000, 1_000_000_000],
-            }],
-            elapsed: 2.0,
-            busy: 0.75,
-            cpu: Cpu {
-                server: Duration::from_secs(1),
-                generator: Duration::from_secs(2),
-                everyone: Duration::from_secs(4),
-            },
-            problems: Vec::new(),
-        };
-        let shares = driven.shares();
-        assert_eq!(
-            (shares.server, shares.generator, shares.others),
-            (0.5, 0.75, 0.5)
-        );
-        assert_eq!(driven.per_second(0), 5.0);
-        assert_eq!(driven.bytes_per_second(0), 50.0);
-        assert_eq!(driven.cpu_per(10.0), 0.1);
     }
 }

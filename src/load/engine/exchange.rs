@@ -31,11 +31,13 @@ impl Worker<'_> {
     pub(super) fn begin(&mut self, index: usize, due: Instant) {
         let recordings = &self.side.recordings;
         let listener = &mut self.listeners[index];
-        let ask = listener
-            .script
-            .next(&self.plan.shape, recordings.len(), |recording| {
-                recordings[recording].length()
-            });
+        let crowd = self.parts[listener.part].crowd;
+        let theirs = crowd.recordings.clone();
+        let theirs = theirs.map_or(0..recordings.len(), |theirs| theirs);
+        let mut ask = listener.script.next(&crowd.shape, theirs.len(), |number| {
+            recordings[theirs.start + number].length()
+        });
+        ask.recording += theirs.start;
         if ask.anew {
             listener.resolved = None;
         }
@@ -93,7 +95,7 @@ impl Worker<'_> {
             listener.connection = None;
         }
         if listener.connection.is_none() {
-            self.tally.connections += 1;
+            self.parts[listener.part].tally.connections += 1;
             let tls = self.plan.tls.as_ref();
             match Connection::open(origin, tls, self.poll.registry(), index) {
                 Ok(connection) => listener.connection = Some(connection),
@@ -129,6 +131,7 @@ impl Worker<'_> {
             return;
         };
         let recording = &self.side.recordings[exchange.ask.recording];
+        let tally = &mut self.parts[listener.part].tally;
         let (before, had_first) = (exchange.at, exchange.first.is_some());
         let progress = match (&mut listener.connection, &mut listener.stream) {
             (Some(connection), _) => {
@@ -148,8 +151,8 @@ impl Worker<'_> {
         if came > 0 {
             let now = clock();
             exchange.heard = now;
-            self.tally.bytes += came;
-            self.tally.second(now - self.began).bytes += came;
+            tally.bytes += came;
+            tally.second(now - self.since).bytes += came;
         }
         let starts = !had_first && exchange.first.is_some() && paced;
         match progress {
@@ -188,7 +191,7 @@ impl Worker<'_> {
         }
         let stream = listener.stream.take();
         if exchange.answer.is_none() && stream.is_some_and(|stream| stream.is_under_way()) {
-            self.tally.streams_reset += 1;
+            self.parts[listener.part].tally.streams_reset += 1;
         }
         listener.failures_in_a_row = 0;
         if exchange.answer.is_some() {
@@ -201,9 +204,9 @@ impl Worker<'_> {
     }
 
     fn count(&mut self, index: usize, exchange: &Exchange, now: Instant) {
-        let tally = &mut self.tally;
+        let tally = &mut self.parts[self.listeners[index].part].tally;
         tally.requests += 1;
-        tally.second(now - self.began).requests += 1;
+        tally.second(now - self.since).requests += 1;
         *tally.statuses.entry(exchange.status).or_default() += 1;
         tally.compared += exchange
             .checker
@@ -221,12 +224,17 @@ impl Worker<'_> {
         // One listener is followed, so that one can see what it did.
         if index == 0 && self.index == 0 {
             tally.played(Play {
-                began: exchange.begun - self.began,
-                ended: now - self.began,
+                began: exchange.begun.saturating_duration_since(self.since),
+                ended: now - self.since,
                 first: exchange.ask.range.first(),
                 end: exchange.end(),
                 aborted,
             });
+        }
+        if let Some(moments) = &self.watch.moments
+            && self.looking.is_none()
+        {
+            moments.answered(exchange.ask.recording);
         }
     }
 
@@ -235,23 +243,26 @@ impl Worker<'_> {
         if let Some(unknown) = &mut self.looking {
             return match unknown.pop() {
                 Some(recording) => self.look_at(index, recording),
-                None => self.idle.push(index),
+                None => self.content += 1,
             };
         }
-        let at_a_rate = matches!(self.plan.pace, Pace::Open(_));
-        if !at_a_rate || !self.listeners[index].script.is_over() {
-            return self.begin(index, now);
-        }
-        match self.backlog.pop_front() {
-            Some((number, due)) => self.visit(index, number, due),
-            None => self.idle.push(index),
+        let listener = &self.listeners[index];
+        let part = &mut self.parts[listener.part];
+        match part.crowd.pace {
+            Pace::Once => self.content += 1,
+            Pace::Open(_) if listener.script.is_over() => match part.backlog.pop_front() {
+                Some((number, due)) => self.visit(index, number, due),
+                None => part.idle.push(index),
+            },
+            _ => self.begin(index, now),
         }
     }
 
     /// The resolver has answered: the request follows that was waiting for it.
     fn resolved(&mut self, index: usize, exchange: Exchange) {
         let now = clock();
-        record(&mut self.tally.resolve, now - exchange.begun);
+        let tally = &mut self.parts[self.listeners[index].part].tally;
+        record(&mut tally.resolve, now - exchange.begun);
         let answer = exchange.answer.as_deref().unwrap_or_default();
         let parsed: Result<Answer, _> = serde_json::from_slice(answer);
         let request = match parsed {
@@ -303,22 +314,23 @@ impl Worker<'_> {
         let Some(exchange) = listener.exchange.take() else {
             return;
         };
+        let part = &mut self.parts[listener.part];
         let resolves = self.side.recordings[exchange.ask.recording].resolved;
         let expired = matches!(failure, Failure::Status(403 | 410)) && exchange.answer.is_none();
         if expired && resolves && listener.renewals < RENEWALS {
             listener.renewals += 1;
             listener.resolved = None;
-            self.tally.renewed += 1;
+            part.tally.renewed += 1;
             return self.ask(index, exchange.ask, exchange.due);
         }
         let now = clock();
         listener.turn += 1;
         listener.script.give_up();
         if exchange.status > 0 {
-            *self.tally.statuses.entry(exchange.status).or_default() += 1;
+            *part.tally.statuses.entry(exchange.status).or_default() += 1;
         }
-        self.tally.fail(now - self.began, failure, || example);
-        if matches!(self.plan.pace, Pace::Closed) && self.looking.is_none() {
+        part.tally.fail(now - self.since, failure, || example);
+        if !matches!(part.crowd.pace, Pace::Open(_)) && self.looking.is_none() {
             // Or a server that refuses would be asked as fast as a processor can.
             let rest = REST * 2_u32.saturating_pow(listener.failures_in_a_row.min(16));
             listener.failures_in_a_row += 1;

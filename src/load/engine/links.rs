@@ -88,7 +88,8 @@ impl Links {
 impl Worker<'_> {
     /// Sends a request as a stream, on a link that so many listeners share.
     pub(super) fn send_on_link(&mut self, index: usize, exchange: Exchange, streams: usize) {
-        let link = self.link(index / streams, &exchange.request.origin, streams);
+        let place = self.listeners[index].part;
+        let link = self.link(place, index / streams, &exchange.request.origin, streams);
         let listener = &mut self.listeners[index];
         listener.exchange = Some(exchange);
         listener.bell.get_or_insert_with(|| {
@@ -108,7 +109,13 @@ impl Worker<'_> {
     }
 
     /// The link of some listeners to a server, opened where there is none.
-    fn link(&mut self, group: usize, origin: &Origin, streams: usize) -> io::Result<usize> {
+    fn link(
+        &mut self,
+        place: usize,
+        group: usize,
+        origin: &Origin,
+        streams: usize,
+    ) -> io::Result<usize> {
         if let Some(number) = self.links.usable(group, origin) {
             return Ok(number);
         }
@@ -120,7 +127,7 @@ impl Worker<'_> {
         });
         let number = self.links.free();
         let bell = Bell::new(self.links.listeners + number, &self.links.ready);
-        self.tally.connections += 1;
+        self.parts[place].tally.connections += 1;
         let tls = self.plan.tls.as_ref();
         let link = Link::open(origin, tls, self.poll.registry(), bell, members.len())?;
         self.links.all[number] = Some(link);

@@ -1,5 +1,6 @@
 //! `tonearm load` against servers that are right, slow, wrong or gone.
 
+mod crowds;
 mod protocols;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -135,6 +136,19 @@ fn load(place: &Place, args: &[&str]) -> Ran {
     }
     all.extend(args);
     place.run(&all)
+}
+
+/// Runs it until `enough`, then interrupts it: what a busy machine takes longer for comes all the same.
+fn load_until(place: &Place, args: &[&str], enough: impl Fn() -> bool) -> Ran {
+    let all = [&["load", "--json", "--duration", "1h"], args].concat();
+    let mut command = place.command(&all);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    poll("requests", || {
+        (enough() || child.try_wait().unwrap().is_some()).then_some(())
+    });
+    let _ = kill_process(Pid::from_child(&child), Signal::INT);
+    Ran::of(child.wait_with_output().unwrap())
 }
 
 fn count(ran: &Ran, kind: &str) -> u64 {
