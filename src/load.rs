@@ -92,6 +92,11 @@ pub struct Side {
 }
 
 impl Plan {
+    fn has_players(&self) -> bool {
+        let mut crowds = self.crowds.iter();
+        crowds.any(|crowd| crowd.mix.has(Scenario::Player))
+    }
+
     /// Most requests at once.
     fn listeners(&self) -> usize {
         self.crowds.iter().map(|crowd| crowd.listeners).sum()

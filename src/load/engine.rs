@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
             parts,
             timers: BinaryHeap::new(),
             again: Vec::new(),
-            links: Links::new(listeners.len()),
+            links: Links::new(listeners.len(), plan.has_players()),
             unsent: Vec::new(),
             swept: began,
             worked: began,

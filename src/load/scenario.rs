@@ -389,6 +389,19 @@ mod tests {
     }
 
     #[test]
+    fn players_seek_at_times_drawn_around_the_mean() {
+        let mut script = Script::new(Scenario::Player, 1, 0);
+        let mut drawn: Vec<_> = (0..10_000).map(|_| script.dwell(SHAPE.dwell)).collect();
+        drawn.sort_unstable();
+        let mean = drawn.iter().sum::<Duration>() / 10_000;
+        assert!((4900..5200).contains(&mean.as_millis()), "{mean:?}");
+        // Half of an exponential distribution is below ln 2 of its mean.
+        let middle = drawn[5000].as_millis();
+        assert!((3300..3650).contains(&middle), "{middle}");
+        assert!(drawn[0] >= SHAPE.dwell / 10 && drawn[9999] <= SHAPE.dwell * 10);
+    }
+
+    #[test]
     fn a_stride_leads_through_the_recordings() {
         let shape = Shape {
             stride: Some(2),

@@ -4,9 +4,12 @@
 //! taken where those of HTTP/1.1 are. A stream that is broken off is reset (RFC 9113 §8.7 and §5.4.2,
 //! CANCEL), and its connection stays.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -23,13 +26,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::USER;
 use super::connection::{Exchange, Progress, Wrong, short};
 use super::head::Head;
-use super::scenario::Range;
+use super::scenario;
 use super::tally::Failure;
 use super::target::Recording;
 use super::wire::{Origin, ROOM, Tls, Wire, is_early};
 
-/// Bytes of one stream that a server may send ahead of its reader.
+/// Bytes of one stream that a server may send ahead of its reader, and of one that plays.
 const WINDOW: u32 = 256 << 10;
+const PLAYED: u32 = 64 << 10;
 /// The same of a connection, at most.
 const MOST_WINDOW: u32 = 1 << 30;
 /// Bytes that are received at once.
@@ -104,6 +108,8 @@ enum State {
 /// A connection of HTTP/2.
 pub(super) struct Link {
     pub(super) origin: Origin,
+    /// The listeners that may use it.
+    pub(super) members: Range<usize>,
     /// Whether no new stream is to begin here.
     pub(super) retired: bool,
     /// Whether a stream has ended well here.
@@ -114,33 +120,41 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Begins to connect, for so many streams at once.
+    /// Begins to connect, for streams of `members`.
     pub(super) fn open(
         origin: &Origin,
         tls: Option<&Tls>,
         registry: &Registry,
         bell: Arc<Bell>,
-        streams: usize,
+        members: Range<usize>,
+        buffers: &Buffers,
     ) -> io::Result<Self> {
         let wire = Wire::open(origin, tls, true, registry, bell.number)?;
-        let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+        let streams = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let window = if buffers.small_windows {
+            PLAYED
+        } else {
+            WINDOW
+        };
         let mut builder = Builder::new();
         builder
             .enable_push(false)
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW.saturating_mul(streams).min(MOST_WINDOW))
+            .initial_window_size(window)
+            .initial_connection_window_size(window.saturating_mul(streams).min(MOST_WINDOW))
             // Frames that come for what was broken off are no fault of the server's.
             .max_concurrent_reset_streams(RESETS)
             .max_local_error_reset_streams(None)
             .reset_stream_duration(LATE);
         let pipe = Pipe {
             wire,
-            scratch: vec![0; ROOM],
+            buffer: Vec::new(),
+            buffers: buffers.clone(),
             at: 0,
             end: 0,
         };
         Ok(Self {
             origin: origin.clone(),
+            members,
             retired: false,
             finished: false,
             state: State::Opening(Box::pin(builder.handshake(pipe))),
@@ -325,9 +339,9 @@ fn request(exchange: &Exchange) -> http::Request<()> {
     fields.insert(ACCEPT, HeaderValue::from_static("*/*"));
     let range = match exchange.ask.range {
         _ if exchange.answer.is_some() => None,
-        Range::Whole => None,
-        Range::Closed(first, last) => Some(format!("bytes={first}-{last}")),
-        Range::From(first) => Some(format!("bytes={first}-")),
+        scenario::Range::Whole => None,
+        scenario::Range::Closed(first, last) => Some(format!("bytes={first}-{last}")),
+        scenario::Range::From(first) => Some(format!("bytes={first}-")),
     };
     if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
         fields.insert(RANGE, range);
@@ -360,10 +374,27 @@ fn broken(link: &mut Link, exchange: &Exchange, error: &h2::Error) -> Progress {
     }
 }
 
+/// Buffers that nobody uses, of one thread.
+#[derive(Clone, Default)]
+pub(super) struct Buffers {
+    spare: Rc<RefCell<Vec<Vec<u8>>>>,
+    /// Whether a server may send little ahead, since what it sends waits in memory for who plays it.
+    pub(super) small_windows: bool,
+}
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        let spare = self.spare.borrow_mut().pop();
+        spare.unwrap_or_else(|| vec![0; ROOM])
+    }
+}
+
 /// A wire as h2 wants it. Nobody is woken by it: its link is looked at when the poll says so.
 struct Pipe {
     wire: Wire,
-    scratch: Vec<u8>,
+    /// Only while there is something in it: most connections are quiet most of the time.
+    buffer: Vec<u8>,
+    buffers: Buffers,
     /// What was received and not yet taken.
     at: usize,
     end: usize,
@@ -384,15 +415,21 @@ impl AsyncRead for Pipe {
     ) -> Poll<io::Result<()>> {
         let pipe = &mut *self;
         if pipe.at == pipe.end {
-            let read = pipe.wire.read(&mut pipe.scratch, PIECE, RecvFlags::empty());
+            if pipe.buffer.is_empty() {
+                pipe.buffer = pipe.buffers.take();
+            }
+            let read = pipe.wire.read(&mut pipe.buffer, PIECE, RecvFlags::empty());
             match polled(read) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(count)) => (pipe.at, pipe.end) = (0, count),
+                nothing => {
+                    let buffer = std::mem::take(&mut pipe.buffer);
+                    pipe.buffers.spare.borrow_mut().push(buffer);
+                    return nothing.map_ok(drop);
+                }
             }
         }
         let count = into.remaining().min(pipe.end - pipe.at);
-        into.put_slice(&pipe.scratch[pipe.at..pipe.at + count]);
+        into.put_slice(&pipe.buffer[pipe.at..pipe.at + count]);
         pipe.at += count;
         Poll::Ready(Ok(()))
     }

@@ -516,6 +516,35 @@ mod tests {
     }
 
     #[test]
+    fn it_says_when_it_was_the_limit() {
+        let plan = Plan {
+            sides: Vec::new(),
+            crowds: Vec::new(),
+            duration: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            rounds: 1,
+            ramp: Duration::ZERO,
+            timeout: Duration::ZERO,
+            seed: 1,
+            check_every: 1,
+            threads: 1,
+            tls: None,
+            http2: None,
+        };
+        let found = |idle: u64, lag, queued| {
+            let mut tally = Tally::new().unwrap();
+            (tally.elapsed, tally.threads) = (Duration::from_secs(1), 2);
+            (tally.idle, tally.queued) = (Duration::from_millis(idle), queued);
+            record(&mut tally.lag, Duration::from_millis(lag));
+            Own::of(&plan, &tally).limit.unwrap_or_default()
+        };
+        assert_eq!(found(300, 1, 0), "");
+        assert!(found(100, 1, 0).contains("busy 95 %"));
+        assert!(found(1000, 20, 0).contains("20.0 ms late"));
+        assert!(found(1000, 1, 7).contains("7 requests were due while all"));
+    }
+
+    #[test]
     fn figures_have_their_units() {
         assert_eq!(time_text(2.5), "2.50 s");
         assert_eq!(time_text(0.0025), "2.50 ms");

@@ -99,7 +99,7 @@ pub(super) fn percentiles(sides: &[&Summary], earlier: &[&Summary]) -> Option<St
                     &mut svg,
                     &y,
                     value,
-                    &time_text(10_f64.powf(value)),
+                    &tick_text(10_f64.powf(value)),
                     factor > 1.0,
                 );
             }
@@ -108,6 +108,11 @@ pub(super) fn percentiles(sides: &[&Summary], earlier: &[&Summary]) -> Option<St
     curves(&mut svg, &lines, &x, &y);
     svg.push_str("</svg>");
     Some(svg)
+}
+
+/// A round time.
+fn tick_text(seconds: f64) -> String {
+    time_text(seconds).replace(".00 ", " ")
 }
 
 /// The share that is done, for the tenths of the tenths that are not.
@@ -184,14 +189,19 @@ pub(super) fn bytes(plays: &[Played]) -> Option<String> {
         to: height - BOTTOM,
     };
     let mut svg = open(height, "Bytes that one listener read over time");
-    for value in (0..=4_u32).map(|quarter| end * f64::from(quarter) / 4.0) {
-        upright(&mut svg, &x, height, value, &bytes_text(value));
+    // Round in the units of bytes, at most five.
+    let step = 2_f64.powf((end / 5.0).log2().ceil());
+    for value in (0..=5_u32).map(|number| step * f64::from(number)) {
+        if value <= end {
+            let text = bytes_text(value).replace(".0 ", " ");
+            upright(&mut svg, &x, height, value, &text);
+        }
     }
     for value in steps(last, 0.0) {
         let text = if value == 0.0 {
             "0 s".to_owned()
         } else {
-            time_text(value)
+            tick_text(value)
         };
         level(&mut svg, &y, value, &text, false);
     }

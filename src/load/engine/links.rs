@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::Worker;
 use crate::load::connection::Exchange;
-use crate::load::stream::{Bell, Link, Ready, Stream};
+use crate::load::stream::{Bell, Buffers, Link, Ready, Stream};
 use crate::load::tally::Failure;
 use crate::load::wire::Origin;
 
@@ -20,15 +20,20 @@ pub(super) struct Links {
     /// By listeners that share: the numbers of their links.
     groups: Vec<Vec<usize>>,
     ready: Arc<Ready>,
+    buffers: Buffers,
 }
 
 impl Links {
-    pub(super) fn new(listeners: usize) -> Self {
+    /// `play` tells whether there are players among the listeners.
+    pub(super) fn new(listeners: usize, play: bool) -> Self {
+        let mut buffers = Buffers::default();
+        buffers.small_windows = play;
         Self {
             listeners,
             all: Vec::new(),
             groups: Vec::new(),
             ready: Arc::default(),
+            buffers,
         }
     }
 
@@ -120,8 +125,9 @@ impl Worker<'_> {
             return Ok(number);
         }
         let end = self.listeners.len().min((group + 1) * streams);
-        let members = &self.listeners[group * streams..end];
-        let streams_of = || members.iter().filter_map(|member| member.stream.as_ref());
+        let members = group * streams..end;
+        let theirs = &self.listeners[members.clone()];
+        let streams_of = || theirs.iter().filter_map(|member| member.stream.as_ref());
         self.links.tidy(group, |number| {
             streams_of().any(|stream| stream.link == number)
         });
@@ -129,7 +135,8 @@ impl Worker<'_> {
         let bell = Bell::new(self.links.listeners + number, &self.links.ready);
         self.parts[place].tally.connections += 1;
         let tls = self.plan.tls.as_ref();
-        let link = Link::open(origin, tls, self.poll.registry(), bell, members.len())?;
+        let (registry, buffers) = (self.poll.registry(), &self.links.buffers);
+        let link = Link::open(origin, tls, registry, bell, members, buffers)?;
         self.links.all[number] = Some(link);
         self.links.groups[group].push(number);
         self.look_after(self.links.listeners + number);
@@ -141,9 +148,12 @@ impl Worker<'_> {
         let Some(number) = number.checked_sub(self.listeners.len()) else {
             return self.advance(number);
         };
-        if self.links.at(number).is_some_and(Link::advance) {
+        let Some(link) = self.links.at(number) else {
+            return;
+        };
+        if link.advance() {
             // Opened, or over: those who wait for it find out which.
-            for index in 0..self.listeners.len() {
+            for index in link.members.clone() {
                 let stream = self.listeners[index].stream.as_ref();
                 if stream.is_some_and(|stream| stream.link == number) {
                     self.queue(index);

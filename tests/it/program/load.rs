@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::has_peer;
 use crate::harness::program::{Place, Ran, TONEARM, poll};
 
 const LENGTH: usize = 300_000;
@@ -357,6 +358,14 @@ fn nobody_there_and_nobody_who_answers_are_counted() {
     // Listeners rest in between, or this would be a busy loop.
     assert!(count(&ran, "refused") < 200, "{ran:?}");
 
+    // The kernel makes no connection to everybody, and sends nothing.
+    let args = ["--listeners", "2", "--duration", "300ms"];
+    let ran = load(&place, &[&args[..], &["http://255.255.255.255/a"]].concat());
+    assert!(
+        ran.code == Some(1) && count(&ran, "unreachable") > 0,
+        "{ran:?}"
+    );
+
     let hanging = Fake::start(|_, _| {
         std::thread::sleep(Duration::from_secs(5));
         Ok(())
@@ -472,6 +481,34 @@ fn ctrl_c_ends_it_with_the_summary_so_far() {
         ran.out.contains(" requests in ") && ran.out.contains("first byte"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn a_terminal_sees_how_it_goes_on_one_line() {
+    if !has_peer("script", "apt-get install bsdutils") {
+        return;
+    }
+    let fake = Fake::start(right);
+    let command = format!("{TONEARM} load --duration 2s {}", fake.url());
+    let output = std::process::Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (live, summary) = text.rsplit_once("\r\x1b[K").expect(&text);
+    let lines: Vec<_> = live.split("\r\x1b[K").skip(1).collect();
+    assert!(lines.len() >= 2, "{text:?}");
+    for line in lines {
+        assert!(
+            line.contains("/2 s ") && line.contains(" req/s"),
+            "{line:?}"
+        );
+        // Cut where the terminal ends, and never broken.
+        assert!(line.starts_with("\x1b[?7l") && line.ends_with("\x1b[?7h"));
+        assert!(!line.contains('\n'), "{line:?}");
+    }
+    assert!(summary.starts_with("target: "), "{summary:?}");
 }
 
 #[test]

@@ -116,3 +116,17 @@ fn asked_once_each_stays_until_all_are_answered() {
     assert_eq!(fake.served(), 20);
     assert!(began.elapsed() < Duration::from_mins(1));
 }
+
+#[test]
+fn a_player_reads_at_its_bitrate_with_a_second_ahead() {
+    let fake = Fake::start(right);
+    let mut player = crowd(Scenario::Player, Pace::Closed, 1, 0);
+    (player.shape.bitrate, player.shape.dwell) = (40_000, Duration::from_hours(1));
+    let plan = plan(vec![player], Duration::ZERO, Duration::from_secs(1));
+    let found = tonearm::load::once(&plan, &side(&fake), &Watch::unseen()).unwrap();
+    // What came with the head was not asked for so early.
+    let most = (found[0].seconds + 1.0) * 40_000.0 + 4096.0;
+    let bytes = f64::from(u32::try_from(found[0].bytes).unwrap());
+    assert!((40_000.0..=most).contains(&bytes), "{bytes} of {most}");
+    assert_eq!(fake.served(), 1);
+}
