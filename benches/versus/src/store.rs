@@ -94,6 +94,11 @@ impl Dropper {
         }
     }
 
+    /// Slices that are still to be dropped.
+    pub(crate) fn behind(&self) -> usize {
+        self.line().len()
+    }
+
     /// Drops one slice; whether there was one to drop.
     pub(crate) fn step(&self) -> io::Result<bool> {
         let Some((file, offset)) = self.line().pop_front() else {
