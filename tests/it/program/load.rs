@@ -625,20 +625,23 @@ fn tonearms_own_server_passes() {
     place.put("call.wav", &RECORDING);
     let program = place.serve();
     let url = place.url("call", &program, &[]);
+    let resolver = format!(
+        "http://{}/retrieve/authenticated/recordings/%s?appId=app-101&externalAccountId=test-account-01",
+        program.public
+    );
+    let file = "storage/app-101/test-account-01/call.wav";
     let mix = "seek=3,storm=1,download=1,cdn=1";
-    let ran = load(
-        &place,
-        &[
-            "--scenario",
-            mix,
-            "--file",
-            "storage/app-101/test-account-01/call.wav",
-            &url,
-        ],
-    );
-    assert_eq!(ran.code, Some(0), "{TONEARM}: {ran:?}");
-    assert!(
-        !ran.out.contains("sig=") && !ran.err.contains("sig="),
-        "{ran:?}"
-    );
+    let mixed = ["--scenario", mix, "--file", file, &url];
+    let chain = ["--scenario", "chain", "--resolver", &resolver, "--id"];
+    let chain = [&chain[..], &["call", "--file", file]].concat();
+    for protocol in [&[][..], &["--http2", "--streams", "4"]] {
+        for args in [&mixed[..], &chain] {
+            let ran = load(&place, &[protocol, args].concat());
+            assert_eq!(ran.code, Some(0), "{TONEARM}: {ran:?}");
+            assert!(
+                !ran.out.contains("sig=") && !ran.err.contains("sig="),
+                "{ran:?}"
+            );
+        }
+    }
 }
