@@ -120,6 +120,10 @@ fn bytes_in_words(side: &Summary) -> String {
     let unread = size_text(side.aborted_bytes);
     match side.aborted {
         0 => line,
+        aborted if side.streams_reset > 0 => {
+            let reset = side.streams_reset;
+            format!("{line}, {aborted} broken off with {unread} unread, {reset} streams reset")
+        }
         aborted => format!("{line}, {aborted} broken off with {unread} unread"),
     }
 }

@@ -32,8 +32,7 @@ impl Worker<'_> {
         let recordings = &self.side.recordings;
         let listener = &mut self.listeners[index];
         let crowd = self.parts[listener.part].crowd;
-        let theirs = crowd.recordings.clone();
-        let theirs = theirs.map_or(0..recordings.len(), |theirs| theirs);
+        let theirs = crowd.recordings.clone().unwrap_or(0..recordings.len());
         let mut ask = listener.script.next(&crowd.shape, theirs.len(), |number| {
             recordings[theirs.start + number].length()
         });
