@@ -7,6 +7,7 @@
 mod connect;
 mod fetch;
 mod journal;
+mod list;
 mod parts;
 mod ranged;
 mod records;

@@ -63,7 +63,7 @@ pub struct Claim {
     pub format: String,
     /// SHA-256 of the bytes, 64 hex digits.
     pub sha256: String,
-    /// Nothing but this claim keeps it from overwriting what comes meanwhile.
+    /// Nothing but this claim keeps it from overwriting or deleting what comes meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overwrites: bool,
 }

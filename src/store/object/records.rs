@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use object_store::{CopyMode, GetOptions, ObjectMeta, PutMode, UpdateVersion};
 use tokio::time::timeout;
 
@@ -87,8 +87,9 @@ impl Object {
         })
     }
 
-    /// A recording in the first format there is besides `than`, and all that is known of it.
-    pub(super) async fn seen(&self, id: &RecordingId) -> Result<Seen, StoreError> {
+    /// All there is of an id. The record comes first: while it has not changed, nobody who keeps to
+    /// claims has touched what was seen after it.
+    async fn seen(&self, id: &RecordingId) -> Result<Seen, StoreError> {
         let head = async |media| {
             let path = MediaPath {
                 recording: id.clone(),
@@ -98,8 +99,8 @@ impl Object {
             Ok::<_, StoreError>((path, meta))
         };
         let heads = join_all(MediaType::ALL.into_iter().map(head));
-        let (kept, heads) = join(self.kept(id), heads).await;
-        let kept = kept?;
+        let kept = self.kept(id).await?;
+        let heads = heads.await;
         let mut there = Vec::new();
         for head in heads {
             let (path, meta) = match head? {

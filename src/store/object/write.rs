@@ -14,12 +14,12 @@
 //!    was looked at (or that there is none). From here on nobody else touches this id (`records`).
 //! 4. **Place**: one request makes the whole recording visible: a put on condition that nothing is
 //!    there, or that the version there is the one that was looked at; or a copy of what was staged,
-//!    on condition that nothing is there. (A copy that replaces has no condition to give: the claim
-//!    alone guards it, and so lets nobody in.) Former formats are then deleted.
+//!    on condition that nothing is there. Former formats are then deleted. (A copy that replaces, and
+//!    a deletion, have no condition to give: the claim alone guards them, and so lets nobody in.)
 //! 5. **Complete**: the record is put on condition that it is still the claimed one, with the digest
 //!    beside the store's own tag of this version, and without `incoming`. Only now it is told.
 //!
-//! Killed before 4, there is a claim without effect; the same bytes pass it, others once it has
+//! Killed before 4, or without an answer to it, there is a claim without a known effect; the same bytes pass it, others once it has
 //! fallen. Killed after 4, the recording is there, served under the store's tag; the same put again
 //! finds its own bytes and completes the record. A failed condition at any step means that somebody
 //! else was there first, and begins the round again with what is there now: the same bytes are then
@@ -31,19 +31,16 @@
 //! then deletes: from the tombstone on the URL answers 410 whatever lies there, and nothing can be
 //! placed. A hold, and what HubSpot knows, are one conditional put of the record.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use object_store::path::Path;
 use object_store::{CopyMode, ObjectMeta, PutMode, UpdateVersion};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::records::{At, Kept, Seen};
-use super::send::{INCOMING, PART, Staged, wait};
+use super::send::{PART, Staged, wait};
 use super::{Object, Pinned, digest};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, UnixTime, hex};
 use crate::select::ByteRange;
@@ -133,6 +130,7 @@ impl Putting<'_> {
         let there = same.first().copied();
         let may = check(&seen.present(), self.replace, record);
         let is_there = match there {
+            Some(at) if at.present.length != self.file.metadata()?.len() => false,
             Some(at) => self.object.sha256(at, record)? == self.sha256,
             None => false,
         };
@@ -143,7 +141,7 @@ impl Putting<'_> {
             Some(_) => {}
             None => may?,
         }
-        let Some(claimed) = self.claimed(&seen, !is_there)? else {
+        let Some(claimed) = self.claimed(&seen, !is_there, !others.is_empty())? else {
             return Ok(None);
         };
         let changed = self.change(&seen, there, is_there, &others);
@@ -153,15 +151,28 @@ impl Putting<'_> {
                 // Where it was completed all the same, there is no claim left to give up.
                 completed.inspect_err(|_| self.release(&claimed))
             }
-            failed => {
+            Ok(None) => {
                 self.release(&claimed);
-                failed.map(|_| None)
+                Ok(None)
+            }
+            // Nobody knows whether it is done, or will be yet: the claim stands until it falls.
+            Err(ChangeError::Store(
+                error @ (StoreError::TimedOut | StoreError::Unreachable(_)),
+            )) => Err(error.into()),
+            Err(error) => {
+                self.release(&claimed);
+                Err(error)
             }
         }
     }
 
     /// Makes this id ours.
-    fn claimed(&mut self, seen: &Seen, places: bool) -> Result<Option<Kept>, ChangeError> {
+    fn claimed(
+        &mut self,
+        seen: &Seen,
+        places: bool,
+        removes: bool,
+    ) -> Result<Option<Kept>, ChangeError> {
         if places && self.staged.is_none() {
             let length = self.file.metadata()?.len();
             let staged = self.object.stage(self.file, length)?;
@@ -172,7 +183,7 @@ impl Putting<'_> {
         }
         let staged_whole = matches!(self.staged, Some(Staged::Many(_)));
         let replaces = seen.there.iter().any(|at| at.present.path == *self.path);
-        self.claim.overwrites = places && staged_whole && replaces;
+        self.claim.overwrites = removes || (places && staged_whole && replaces);
         let record = Record {
             incoming: Some(self.claim.clone()),
             ..seen.kept.record.clone()
@@ -432,109 +443,6 @@ impl Object {
     fn remove(self: &Arc<Self>, path: &MediaPath) -> Result<(), ChangeError> {
         let (object, key) = (Arc::clone(self), self.key(&path.store_path())?);
         wait(async move { object.client.delete(&key).await })
-    }
-
-    /// Visits every object beneath a name, in the order the store lists them.
-    pub(super) fn list(
-        self: &Arc<Self>,
-        beneath: Option<&str>,
-        mut visit: impl FnMut(ObjectMeta) -> Result<(), ChangeError>,
-    ) -> Result<(), ChangeError> {
-        let prefix = match beneath {
-            Some(name) => self.key(name)?,
-            None => self.prefix.clone(),
-        };
-        let mut listing = self.client.store.list(Some(&prefix));
-        loop {
-            let object = Arc::clone(self);
-            let (rest, next) = wait(async move {
-                let next = object.client.within(object.client.timeout, async {
-                    listing.next().await.transpose()
-                });
-                let next = next.await?;
-                Ok::<_, StoreError>((listing, next))
-            })?;
-            listing = rest;
-            match next {
-                Some(meta) => visit(meta)?,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Visits every recording there is.
-    fn each_path(
-        self: &Arc<Self>,
-        mut visit: impl FnMut(MediaPath) -> Result<(), ChangeError>,
-    ) -> Result<(), ChangeError> {
-        self.list(None, |meta| {
-            let name = meta.location.as_ref().strip_prefix(self.prefix.as_ref());
-            let name = name.unwrap_or_default().trim_start_matches('/');
-            match MediaPath::parse(&format!("{}{name}", MediaPath::PREFIX)) {
-                Some(path) => visit(path),
-                None => Ok(()),
-            }
-        })
-    }
-
-    /// Visits the id of every recording, one account at a time.
-    pub(in crate::store) fn each(
-        self: &Arc<Self>,
-        mut visit: impl FnMut(RecordingId),
-    ) -> Result<(), ChangeError> {
-        // Formats of one id need not stand side by side in a listing.
-        let mut ids: BTreeSet<RecordingId> = BTreeSet::new();
-        self.each_path(|path| {
-            let id = path.recording;
-            let other = |last: &RecordingId| (&last.app, &last.account) != (&id.app, &id.account);
-            if ids.last().is_some_and(other) {
-                std::mem::take(&mut ids).into_iter().for_each(&mut visit);
-            }
-            ids.insert(id);
-            Ok(())
-        })?;
-        ids.into_iter().for_each(visit);
-        Ok(())
-    }
-
-    /// Every recording there is, in the order of their ids.
-    pub(in crate::store) fn all(self: &Arc<Self>) -> Result<Vec<MediaPath>, ChangeError> {
-        let mut found = Vec::new();
-        self.each_path(|path| {
-            found.push(path);
-            Ok(())
-        })?;
-        found.sort_unstable_by_key(MediaPath::store_path);
-        Ok(found)
-    }
-
-    /// Takes away what killed processes left on the way, if it is from before; how many objects.
-    pub(in crate::store) fn sweep(
-        self: &Arc<Self>,
-        before: UnixTime,
-    ) -> Result<usize, ChangeError> {
-        // The pieces of an upload are as old as the youngest of them.
-        let mut left: BTreeMap<String, (Option<UnixTime>, Vec<Path>)> = BTreeMap::new();
-        let beneath = self.key(INCOMING)?;
-        self.list(Some(INCOMING), |meta| {
-            let name = meta.location.as_ref().strip_prefix(beneath.as_ref());
-            let name = name.unwrap_or_default().trim_start_matches('/');
-            let whose = name.split(['.', '/']).next().unwrap_or_default();
-            let (youngest, keys) = left.entry(whose.to_owned()).or_default();
-            *youngest = (*youngest).max(super::modified(&meta));
-            keys.push(meta.location);
-            Ok(())
-        })?;
-        let left = left.into_values();
-        let old = left.filter(|(youngest, _)| *youngest < Some(before));
-        let mut left: Vec<_> = old.flat_map(|(_, keys)| keys).collect();
-        // States first: bytes without one are nothing.
-        left.sort();
-        for key in &left {
-            let (object, key) = (Arc::clone(self), key.clone());
-            wait(async move { object.client.delete(&key).await })?;
-        }
-        Ok(left.len())
     }
 }
 

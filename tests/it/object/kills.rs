@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tonearm::ingest;
-use tonearm::recording::UnixTime;
+use tonearm::recording::{MediaPath, MediaType, UnixTime};
 use tonearm::store::{ChangeError, Limits, Replace, Store, StoreError};
 
-use super::changes::{id, put};
+use super::changes::{erase, id, put, put_as, word};
 use crate::harness::bucket::{FaultyS3, Spoilt, key};
 use crate::harness::{OWNER, Server, Setup, TOKEN, pattern};
 use crate::wire::ingest::wav;
@@ -119,9 +119,42 @@ fn a_replacement_is_the_former_or_the_new() {
 }
 
 #[test]
+fn a_replacement_in_another_format_is_one_or_both() {
+    let (former, new) = (pattern(2000), b"fLaC".to_vec());
+    let path = MediaPath {
+        recording: id("call"),
+        media: MediaType::Flac,
+    };
+    let replace = |store: &Store| word(put_as(store, &path, &new, &Replace::Always));
+    killed_anywhere(
+        |s3| {
+            assert_eq!(
+                put_once(&s3.store(limits()), &former, &Replace::Never),
+                "Created"
+            );
+            s3.store(limits())
+        },
+        |store| changed(&replace(store)),
+        |s3, what| {
+            let there = ["call.wav", "call.flac"].map(|name| s3.bytes(&key(name)));
+            let one = there == [Some(former.clone()), None] || there == [None, Some(new.clone())];
+            assert!(
+                one || there == [Some(former.clone()), Some(new.clone())],
+                "{what}"
+            );
+            // Nothing but time ends the claim of one who was about to delete.
+            s3.pass(Duration::from_mins(11));
+        },
+        |store, what| {
+            assert!(changed(&replace(store)).is_ok(), "{what}");
+            settled(store, &new, what);
+        },
+    );
+}
+
+#[test]
 fn an_erasure_is_gone_on_with() {
     let bytes = pattern(1000);
-    let erase = |store: &Store| store.erase(&id("call"), None, "2026-01-01T00:00:00Z", |_| ());
     killed_anywhere(
         |s3| {
             assert_eq!(
@@ -130,10 +163,10 @@ fn an_erasure_is_gone_on_with() {
             );
             s3.store(limits())
         },
-        |store| erase(store).map(drop),
+        |store| erase(store, "call").map(drop),
         |s3, what| is_one_of(s3, &[None, Some(&bytes)], what),
         |store, what| {
-            erase(store).unwrap_or_else(|error| panic!("{what}: {error}"));
+            erase(store, "call").unwrap_or_else(|error| panic!("{what}: {error}"));
             let (there, record) = store.present(&id("call")).unwrap();
             assert!(there.is_empty() && record.erased_at.is_some(), "{what}");
             assert_eq!(
@@ -146,11 +179,11 @@ fn an_erasure_is_gone_on_with() {
 
 /// Once, even if somebody else is at it.
 fn put_once(store: &Store, bytes: &[u8], replace: &Replace) -> String {
-    let path = tonearm::recording::MediaPath {
+    let path = MediaPath {
         recording: id("call"),
-        media: tonearm::recording::MediaType::Wav,
+        media: MediaType::Wav,
     };
-    super::changes::word(super::changes::put_as(store, &path, bytes, replace))
+    word(put_as(store, &path, bytes, replace))
 }
 
 /// The record says what lies there, and nobody claims it.
@@ -227,7 +260,7 @@ fn a_part_is_tried_again_and_an_upload_that_fails_is_aborted() {
         let word = put_once(&retrying(), &bytes, &Replace::Always);
         assert!(changed(&word).is_ok(), "{spoilt:?}: {word}");
         settled(&retrying(), &bytes, "a part lost");
-        super::changes::erase(&retrying(), "call").unwrap();
+        erase(&retrying(), "call").unwrap();
         s3.revive();
         s3.forget(&key("call.json"));
     }
