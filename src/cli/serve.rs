@@ -278,11 +278,7 @@ fn announce(
             .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
     };
     let (public, admin) = (address(public)?, address(admin)?);
-    let scheme = if config.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = config.scheme();
     print(&format!("listening on {scheme}://{public}"));
     print(&format!("admin on http://{admin}"));
     match store.example() {

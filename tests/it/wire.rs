@@ -14,6 +14,7 @@ mod http2;
 pub mod ingest;
 mod limits;
 mod preconditions;
+#[cfg(feature = "hubspot")]
 mod proxies;
 mod ranges;
 mod resolver;
