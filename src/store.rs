@@ -31,7 +31,9 @@ pub use self::local::{Local, Opened};
 #[cfg(feature = "object")]
 pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
-pub use self::object::{Bucket, BucketError, Limits, Object, Reading};
+pub use self::object::{
+    Bucket, BucketError, CacheOutcome, CacheSettings, Limits, Object, Reading, Sliced, Slices,
+};
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
@@ -94,7 +96,7 @@ impl Stored {
         match self.0 {
             Kept::Local(held) => Ok(Source::File(held.handle.clone())),
             #[cfg(feature = "object")]
-            Kept::Object(located) => Ok(Source::Object(Box::new(located.open(first).await?))),
+            Kept::Object(located) => located.open(first).await,
         }
     }
 }
@@ -107,6 +109,9 @@ pub enum Source {
     /// An object, of which a range may be on its way.
     #[cfg(feature = "object")]
     Object(Box<Reading>),
+    /// An object by slices that lie on the disk.
+    #[cfg(feature = "object")]
+    Sliced(Box<Sliced>),
 }
 
 /// An open recording of a known version.
@@ -179,6 +184,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says nothing of the recording, but that the bucket cannot be asked now.
+    #[cfg(feature = "object")]
+    const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TimedOut | Self::Busy)
+    }
+
     /// Whether there is no such recording, or none any more.
     #[must_use]
     pub const fn is_absent(&self) -> bool {

@@ -306,9 +306,13 @@ impl Version {
 impl Handle {
     /// An open file, in the version it has now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
+        Self::of_shared(Arc::new(file))
+    }
+
+    pub(super) fn of_shared(file: Arc<File>) -> io::Result<Self> {
         let version = Version::of_file(&file)?;
         Ok(Self {
-            file: Arc::new(file),
+            file,
             version,
             settled: true,
             hits: Arc::default(),

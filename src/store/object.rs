@@ -7,10 +7,12 @@
 mod connect;
 mod fetch;
 mod ranged;
+mod sliced;
+mod slices;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -25,7 +27,9 @@ pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
-use super::{Found, Record, StoreError};
+pub use self::sliced::Sliced;
+pub use self::slices::{CacheOutcome, CacheSettings, Slices};
+use super::{Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
@@ -62,6 +66,8 @@ pub struct Object {
     client: Arc<Client>,
     prefix: Path,
     cache: Cache<String, Arc<Located>>,
+    slices: Option<Arc<Slices>>,
+    trust: u64,
 }
 
 impl fmt::Debug for Object {
@@ -87,9 +93,12 @@ pub(super) struct Located {
     pub(super) described: Described,
     generation: u32,
     looked_up: UnixTime,
+    /// When the store was last asked for news and gave no answer, in Unix seconds; 0 is never.
+    in_vain: AtomicU64,
     /// The store has shown that it is not so any more.
     stale: AtomicBool,
     object: Arc<Pinned>,
+    slices: Option<Arc<Slices>>,
 }
 
 /// One version of an object.
@@ -111,7 +120,24 @@ impl Object {
             }),
             prefix,
             cache: Cache::new(HELD),
+            slices: None,
+            trust: MOST,
         }
+    }
+
+    /// Keeps what is read in slices. While the bucket cannot be asked, what it said of an object is
+    /// believed for `trust` seconds, and no revocation or erasure shows for so long.
+    #[must_use]
+    pub fn with_slices(mut self, slices: Arc<Slices>, trust: u64) -> Self {
+        self.slices = Some(slices);
+        self.trust = trust.max(MOST);
+        self
+    }
+
+    /// The cache, where there is one.
+    #[must_use]
+    pub const fn slices(&self) -> Option<&Arc<Slices>> {
+        self.slices.as_ref()
     }
 
     /// The object of a grant. Many who ask for one at a time are answered by one look.
@@ -120,16 +146,49 @@ impl Object {
         grant: &Grant,
         now: UnixTime,
     ) -> Result<Arc<Located>, StoreError> {
-        self.cache
-            .remove_if(grant.path(), |located| !located.is_current(now));
+        /// Who could have what was known a while ago waits no longer for news.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let is_former = |located: &Arc<Located>| !located.is_current(now, self.trust);
+        let former = self.cache.remove_if(grant.path(), is_former);
+        let former = former.map(|(_, located)| located);
+        let trusted = former
+            .as_ref()
+            .filter(|located| located.is_trusted(now, self.trust));
         let look_up = self
             .cache
             .get_or_insert_async(grant.path(), self.look_up(grant, now));
         // Who waits for another one's look that fails looks again; not for ever.
-        let located = timeout(self.client.timeout.saturating_mul(2), look_up).await;
-        let located = located.map_err(|_| StoreError::TimedOut)??;
+        let longest = trusted.map_or(self.client.timeout.saturating_mul(2), |_| PATIENCE);
+        let located = timeout(longest, look_up).await;
+        let located = match (located.unwrap_or(Err(StoreError::TimedOut)), trusted) {
+            (Err(error), Some(trusted)) if error.is_outage() => {
+                tracing::debug!(%error, "the bucket cannot be asked; what it said before is believed");
+                trusted.in_vain.store(now.0, Ordering::Relaxed);
+                self.cache
+                    .insert(grant.path().to_owned(), Arc::clone(trusted));
+                Ok(Arc::clone(trusted))
+            }
+            (located, _) => {
+                self.forget_former(former.as_deref(), &located);
+                located
+            }
+        }?;
         grant.check_generation(located.generation)?;
         Ok(located)
+    }
+
+    /// Removes the slices of an object that is not there any more.
+    fn forget_former(&self, former: Option<&Located>, now: &Result<Arc<Located>, StoreError>) {
+        let (Some(former), Some(slices)) = (former, &self.slices) else {
+            return;
+        };
+        let gone = match now {
+            Ok(now) => now.object.meta.e_tag != former.object.meta.e_tag,
+            Err(error) => error.is_absent(),
+        };
+        if gone {
+            slices.forget(&former.object);
+        }
     }
 
     async fn look_up(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Located>, StoreError> {
@@ -161,7 +220,9 @@ impl Object {
             described: representation.into(),
             generation: record.generation,
             looked_up: now,
+            in_vain: AtomicU64::new(0),
             stale: AtomicBool::new(false),
+            slices: self.slices.clone(),
             object: Arc::new(Pinned {
                 client: Arc::clone(&self.client),
                 meta,
@@ -170,7 +231,11 @@ impl Object {
     }
 
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.cache.retain(|_, located| located.is_current(now));
+        self.cache
+            .retain(|_, located| located.is_trusted(now, self.trust));
+        if let Some(slices) = &self.slices {
+            slices.tidy(now);
+        }
     }
 
     pub(super) async fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
@@ -243,22 +308,47 @@ impl Object {
 }
 
 impl Located {
-    fn is_current(&self, now: UnixTime) -> bool {
+    /// Whether it need not be asked about: said a moment ago, or asked about a moment ago in vain.
+    fn is_current(&self, now: UnixTime, trust: u64) -> bool {
+        let in_vain = UnixTime(self.in_vain.load(Ordering::Relaxed));
+        self.is_trusted(now, trust)
+            && (self.looked_up.until(now) < MOST || in_vain.until(now) < MOST)
+    }
+
+    /// Whether it may be believed while nothing newer is to be had.
+    fn is_trusted(&self, now: UnixTime, trust: u64) -> bool {
         self.looked_up <= now
-            && self.looked_up.until(now) < MOST
+            && self.looked_up.until(now) < trust
             && !self.stale.load(Ordering::Relaxed)
     }
 
     /// Begins to read the first range that is to be sent, so that what fails fails before the
     /// response begins.
-    pub(super) async fn open(&self, first: Option<ByteRange>) -> Result<Reading, StoreError> {
+    pub(super) async fn open(&self, first: Option<ByteRange>) -> Result<Source, StoreError> {
+        let opened = self.begin(first).await;
+        opened.inspect_err(|error| {
+            if !error.is_outage() {
+                self.stale.store(true, Ordering::Relaxed);
+            }
+        })
+    }
+
+    async fn begin(&self, first: Option<ByteRange>) -> Result<Source, StoreError> {
         let mut reading = Reading::new(Arc::clone(&self.object));
-        if let Some(range) = first {
-            let fetch = Fetch::begin(Arc::clone(&self.object), range).await;
-            let fetch = fetch.inspect_err(|_| self.stale.store(true, Ordering::Relaxed));
-            reading.begun(range, fetch?);
+        let Some(range) = first else {
+            return Ok(Source::Object(Box::new(reading)));
+        };
+        let sliced = self
+            .slices
+            .as_ref()
+            .and_then(|slices| Sliced::new(slices, &self.object));
+        if let Some(mut sliced) = sliced
+            && sliced.begin(range).await?
+        {
+            return Ok(Source::Sliced(Box::new(sliced)));
         }
-        Ok(reading)
+        reading.begun(range, Fetch::begin(Arc::clone(&self.object), range).await?);
+        Ok(Source::Object(Box::new(reading)))
     }
 }
 

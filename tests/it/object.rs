@@ -1,5 +1,6 @@
 //! Recordings in a bucket: what every store has to do alike, and what becomes of a store's faults.
 
+mod cache;
 mod faults;
 #[cfg(feature = "cli")]
 mod program;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use tonearm::store::{Limits, Object, Store};
+use tonearm::store::{CacheSettings, Limits, Object, Slices, Store};
 
 /// What goes wrong with the next GET of a recording.
 #[derive(Debug, Clone)]
@@ -83,6 +83,24 @@ impl FaultyS3 {
     /// Method, key and range of each request so far, and forgets them.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.inside.lock().unwrap().asked)
+    }
+
+    /// A store that keeps slices in a directory, and trusts what it knew for so many seconds.
+    pub fn cached(
+        &self,
+        limits: Limits,
+        settings: CacheSettings,
+        trust: u64,
+    ) -> (Store, Arc<Slices>) {
+        let s3 = s3(self.addr).build().unwrap();
+        let slices = Slices::open(
+            settings,
+            "s3://bucket/pre/fix".into(),
+            tonearm::server::now(),
+        );
+        let object = Object::new(Arc::new(s3), Path::parse("pre/fix").unwrap(), limits);
+        let object = object.with_slices(Arc::clone(&slices), trust);
+        (Store::Object(Arc::new(object)), slices)
     }
 
     pub fn store(&self, limits: Limits) -> Store {
