@@ -32,7 +32,8 @@ pub use self::local::{Local, Opened};
 pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
 pub use self::object::{
-    Bucket, BucketError, CacheOutcome, CacheSettings, Limits, Object, Reading, Sliced, Slices,
+    Bucket, BucketError, CacheOutcome, CacheSettings, Lean, Limits, Object, Presigned, Presigner,
+    Reading, Sliced, Slices,
 };
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{FileFacts, Record};
@@ -42,6 +43,8 @@ pub use self::upload::Upload;
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
+#[cfg(feature = "object")]
+use crate::sign::Disposition;
 use crate::sign::{Grant, Refusal};
 
 /// A place where recordings lie.
@@ -250,6 +253,24 @@ impl Store {
             }
             #[cfg(feature = "object")]
             Self::Object(object) => object.find(id).await,
+        }
+    }
+
+    /// The bucket's own URL of a recording that was found, for `life` or less; `None` where none is
+    /// given out.
+    ///
+    /// # Errors
+    /// [`StoreError`], where there are no credentials to sign with.
+    #[cfg(feature = "object")]
+    pub async fn presigned(
+        &self,
+        path: &MediaPath,
+        disposition: Option<&Disposition>,
+        life: Duration,
+    ) -> Result<Option<Presigned>, StoreError> {
+        match self {
+            Self::Local(_) => Ok(None),
+            Self::Object(object) => object.presigned(path, disposition, life).await,
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod connect;
 mod fetch;
+mod http;
+mod presign;
 mod ranged;
 mod sliced;
 mod slices;
@@ -27,13 +29,15 @@ pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
+pub use self::http::Lean;
+pub use self::presign::{Presigned, Presigner};
 pub use self::sliced::Sliced;
 pub use self::slices::{CacheOutcome, CacheSettings, Slices};
 use super::{Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
-use crate::sign::Grant;
+use crate::sign::{Disposition, Grant};
 
 /// Longest time that what the store said of an object is believed, in seconds. A revocation or an
 /// erasure shows within it.
@@ -68,6 +72,7 @@ pub struct Object {
     cache: Cache<String, Arc<Located>>,
     slices: Option<Arc<Slices>>,
     trust: u64,
+    presigner: Option<Presigner>,
 }
 
 impl fmt::Debug for Object {
@@ -122,7 +127,31 @@ impl Object {
             cache: Cache::new(HELD),
             slices: None,
             trust: MOST,
+            presigner: None,
         }
+    }
+
+    /// Gives the bucket's own URLs.
+    #[must_use]
+    pub fn with_presigner(mut self, presigner: Presigner) -> Self {
+        self.presigner = Some(presigner);
+        self
+    }
+
+    /// The bucket's own URL of a recording that was found, where such are given.
+    pub(super) async fn presigned(
+        &self,
+        path: &MediaPath,
+        disposition: Option<&Disposition>,
+        life: Duration,
+    ) -> Result<Option<Presigned>, StoreError> {
+        let Some(presigner) = &self.presigner else {
+            return Ok(None);
+        };
+        let key = self.key(&path.store_path())?;
+        let url = presigner.url(&key, path, disposition, life);
+        let url = timeout(self.client.timeout, url).await;
+        url.map_err(|_| StoreError::TimedOut)?.map(Some)
     }
 
     /// Keeps what is read in slices. While the bucket cannot be asked, what it said of an object is

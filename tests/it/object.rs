@@ -3,5 +3,7 @@
 mod cache;
 mod faults;
 #[cfg(feature = "cli")]
+mod presign;
+#[cfg(feature = "cli")]
 mod program;
 mod stores;

@@ -388,7 +388,7 @@ impl Drop for Flying {
 impl Flying {
     async fn fly(self, known: Option<Entry>) {
         let there = match known {
-            Some(entry) => self.from_disk(entry).await,
+            Some(entry) => self.on_disk(entry).await,
             None => None,
         };
         let landed = match there {
@@ -402,7 +402,7 @@ impl Flying {
     }
 
     /// The slice as it lies on the disk; a damaged one is dropped.
-    async fn from_disk(&self, entry: Entry) -> Option<Handle> {
+    async fn on_disk(&self, entry: Entry) -> Option<Handle> {
         let (slices, disk, id) = (Arc::clone(&self.slices), Arc::clone(&self.disk), self.id);
         let length = self.range.len();
         let opened = off_reactor(move || {

@@ -1,5 +1,7 @@
 //! Buckets: one in this process that does what it is told, and moto.
 
+mod sigv4;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use tonearm::store::{CacheSettings, Limits, Object, Slices, Store};
 
 /// What goes wrong with the next GET of a recording.
@@ -33,6 +35,8 @@ pub enum Fault {
     Longer(usize),
     /// Bytes of a range shifted by one, honestly named.
     Shifted,
+    /// The answer comes so late.
+    Late(Duration),
 }
 
 /// What is in it, and what it was asked.
@@ -42,6 +46,9 @@ struct Inside {
     faults: VecDeque<Fault>,
     asked: Vec<String>,
     versions: u64,
+    /// Connections are closed over their requests.
+    gone: bool,
+    refused: usize,
 }
 
 /// An S3 that speaks as much as is needed, and fails as it is told.
@@ -73,6 +80,16 @@ impl FaultyS3 {
         inside.versions += 1;
         let etag = format!("\"v{}\"", inside.versions);
         inside.objects.insert(key.into(), (bytes.into(), etag));
+    }
+
+    /// From now on nobody is answered, or everybody again.
+    pub fn be_gone(&self, gone: bool) {
+        self.inside.lock().unwrap().gone = gone;
+    }
+
+    /// Requests over which the connection was closed.
+    pub fn refused(&self) -> usize {
+        self.inside.lock().unwrap().refused
     }
 
     /// What goes wrong with the GETs of recordings to come, one after the other.
@@ -113,6 +130,7 @@ impl FaultyS3 {
 pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_endpoint(format!("http://{addr}"))
+        .with_http_connector(tonearm::store::Lean)
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .with_retry(RetryConfig {
             max_retries: 0,
@@ -139,7 +157,8 @@ struct Asked {
     key: String,
     range: Option<(usize, usize)>,
     if_match: Option<String>,
-    listing: bool,
+    query: String,
+    host: String,
 }
 
 fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
@@ -147,12 +166,18 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut asked = Asked {
         method,
-        listing: target.contains("list-type"),
-        key: target.strip_prefix("/bucket/").unwrap_or("").to_owned(),
+        // A proxy is asked with the whole URL.
+        key: path
+            .split_once("/bucket/")
+            .map_or("", |(_, key)| key)
+            .to_owned(),
         range: None,
         if_match: None,
+        query: query.to_owned(),
+        host: String::new(),
     };
     loop {
         line.clear();
@@ -165,6 +190,7 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
                 let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
                 asked.range = Some((first.parse().ok()?, last.parse().ok()?));
             }
+            "host" => value.clone_into(&mut asked.host),
             "if-match" => asked.if_match = Some(value.to_owned()),
             _ => {}
         }
@@ -177,6 +203,10 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
     while let Some(asked) = read(&mut reader) {
         let (found, fault) = {
             let mut inside = inside.lock().unwrap();
+            if inside.gone {
+                inside.refused += 1;
+                return Ok(());
+            }
             let range = asked.range.map(|(first, last)| format!(" {first}-{last}"));
             let line = format!(
                 "{} {}{}",
@@ -191,7 +221,19 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
             };
             (inside.objects.get(&asked.key).cloned(), fault)
         };
-        if asked.listing {
+        if asked.query.contains("X-Amz-Signature") {
+            let signed = sigv4::Presigned {
+                method: &asked.method,
+                host: &asked.host,
+                path: &format!("/bucket/{}", asked.key),
+                query: &asked.query,
+            };
+            if let Err(why) = signed.check(tonearm::server::now()) {
+                plain(stream, "403 Forbidden", why)?;
+                continue;
+            }
+        }
+        if asked.query.contains("list-type") {
             let xml = "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>";
             plain(stream, "200 OK", xml)?;
             continue;
@@ -204,7 +246,12 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
             plain(stream, "412 Precondition Failed", "")?;
             continue;
         }
-        if !answer(stream, &asked.method, asked.range, &bytes, &etag, &fault)? {
+        if let Fault::Late(wait) = fault {
+            std::thread::sleep(wait);
+        }
+        let fields = sigv4::overrides(&asked.query);
+        let what = (&*asked.method, asked.range);
+        if !answer(stream, what, &bytes, (&etag, &fields), &fault)? {
             return Ok(());
         }
     }
@@ -221,10 +268,9 @@ fn plain(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()
 /// Whether the connection goes on.
 fn answer(
     mut stream: &TcpStream,
-    method: &str,
-    range: Option<(usize, usize)>,
+    (method, range): (&str, Option<(usize, usize)>),
     bytes: &[u8],
-    etag: &str,
+    (etag, fields): (&str, &str),
     fault: &Fault,
 ) -> std::io::Result<bool> {
     if let Fault::Status(status) = fault {
@@ -257,7 +303,7 @@ fn answer(
         content.extend(vec![0; *more]);
     }
     let mut head = format!(
-        "HTTP/1.1 {status} OK\r\nETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {status} OK\r\n{fields}ETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
         super::MODIFIED_DATE,
         content.len()
     );
@@ -329,6 +375,16 @@ impl Moto {
         let answer = std::io::read_to_string(stream).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         Some(Self { addr, child })
+    }
+
+    /// Puts bytes by the store's own client, on a runtime of its own.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let (store, key) = (s3(self.addr).build().unwrap(), Path::parse(key).unwrap());
+        runtime
+            .block_on(store.put(&key, bytes.to_vec().into()))
+            .unwrap();
     }
 }
 

@@ -1,11 +1,12 @@
 //! One suite over every kind of store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use tonearm::store::{Limits, Store};
+use tonearm::store::{CacheSettings, Limits, Store};
 
 use crate::harness::bucket::{self, FaultyS3, Moto};
 use crate::harness::{OWNER, Server, Setup, pattern, skips};
@@ -185,6 +186,24 @@ fn the_tests_own_s3() {
     let s3 = FaultyS3::start();
     let replica = || over(s3.store(Limits::default()));
     suite(&replica(), &replica(), &|name, bytes| {
+        s3.put(&bucket::key(name), bytes);
+    });
+}
+
+#[test]
+fn slices_on_disk() {
+    let s3 = FaultyS3::start();
+    let directory = tempfile::tempdir().unwrap();
+    let replica = |name| {
+        let settings = CacheSettings {
+            directory: directory.path().join(name),
+            size: 1 << 30,
+            slice: 1 << 16,
+            keep: Duration::from_hours(1),
+        };
+        over(s3.cached(Limits::default(), settings, 2).0)
+    };
+    suite(&replica("one"), &replica("two"), &|name, bytes| {
         s3.put(&bucket::key(name), bytes);
     });
 }
