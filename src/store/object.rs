@@ -70,6 +70,8 @@ pub struct Object {
     client: Arc<Client>,
     prefix: Path,
     cache: Cache<String, Arc<Located>>,
+    /// What was in the cache, while nothing newer is known.
+    former: Cache<String, Arc<Located>>,
     slices: Option<Arc<Slices>>,
     trust: u64,
     presigner: Option<Presigner>,
@@ -103,7 +105,8 @@ pub(super) struct Located {
     /// The store has shown that it is not so any more.
     stale: AtomicBool,
     object: Arc<Pinned>,
-    slices: Option<Arc<Slices>>,
+    /// The cache, and what the object's slices are called there.
+    slices: Option<(Arc<Slices>, [u8; 16])>,
 }
 
 /// One version of an object.
@@ -125,6 +128,7 @@ impl Object {
             }),
             prefix,
             cache: Cache::new(HELD),
+            former: Cache::new(HELD),
             slices: None,
             trust: MOST,
             presigner: None,
@@ -177,12 +181,19 @@ impl Object {
     ) -> Result<Arc<Located>, StoreError> {
         /// Who could have what was known a while ago waits no longer for news.
         const PATIENCE: Duration = Duration::from_secs(1);
-        let is_former = |located: &Arc<Located>| !located.is_current(now, self.trust);
-        let former = self.cache.remove_if(grant.path(), is_former);
-        let former = former.map(|(_, located)| located);
-        let trusted = former
-            .as_ref()
-            .filter(|located| located.is_trusted(now, self.trust));
+        let known = self.cache.get(grant.path());
+        let is_current = |located: &Arc<Located>| located.is_current(now, self.trust);
+        if let Some(current) = known.filter(is_current) {
+            grant.check_generation(current.generation)?;
+            return Ok(current);
+        }
+        let gone = self.cache.remove_if(grant.path(), |it| !is_current(it));
+        if let Some((path, former)) = gone {
+            self.former.insert(path, former);
+        }
+        let former = self.former.get(grant.path());
+        let trusted = former.as_ref();
+        let trusted = trusted.filter(|former| former.is_trusted(now, self.trust));
         let look_up = self
             .cache
             .get_or_insert_async(grant.path(), self.look_up(grant, now));
@@ -193,31 +204,19 @@ impl Object {
             (Err(error), Some(trusted)) if error.is_outage() => {
                 tracing::debug!(%error, "the bucket cannot be asked; what it said before is believed");
                 trusted.in_vain.store(now.0, Ordering::Relaxed);
-                self.cache
-                    .insert(grant.path().to_owned(), Arc::clone(trusted));
+                let path = grant.path().to_owned();
+                self.cache.insert(path, Arc::clone(trusted));
                 Ok(Arc::clone(trusted))
             }
             (located, _) => {
-                self.forget_former(former.as_deref(), &located);
+                if let Some((_, former)) = self.former.remove(grant.path()) {
+                    former.succeeded_by(&located);
+                }
                 located
             }
         }?;
         grant.check_generation(located.generation)?;
         Ok(located)
-    }
-
-    /// Removes the slices of an object that is not there any more.
-    fn forget_former(&self, former: Option<&Located>, now: &Result<Arc<Located>, StoreError>) {
-        let (Some(former), Some(slices)) = (former, &self.slices) else {
-            return;
-        };
-        let gone = match now {
-            Ok(now) => now.object.meta.e_tag != former.object.meta.e_tag,
-            Err(error) => error.is_absent(),
-        };
-        if gone {
-            slices.forget(&former.object);
-        }
     }
 
     async fn look_up(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Located>, StoreError> {
@@ -245,23 +244,29 @@ impl Object {
             file_name: path.file_name(),
             sha256,
         };
+        let object = Arc::new(Pinned {
+            client: Arc::clone(&self.client),
+            meta,
+        });
+        let slices = self
+            .slices
+            .as_ref()
+            .and_then(|slices| Some((Arc::clone(slices), slices.object_id(&object)?)));
         Ok(Arc::new(Located {
             described: representation.into(),
             generation: record.generation,
             looked_up: now,
             in_vain: AtomicU64::new(0),
             stale: AtomicBool::new(false),
-            slices: self.slices.clone(),
-            object: Arc::new(Pinned {
-                client: Arc::clone(&self.client),
-                meta,
-            }),
+            slices,
+            object,
         }))
     }
 
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.cache
-            .retain(|_, located| located.is_trusted(now, self.trust));
+        for cache in [&self.cache, &self.former] {
+            cache.retain(|_, located| located.is_trusted(now, self.trust));
+        }
         if let Some(slices) = &self.slices {
             slices.tidy(now);
         }
@@ -351,6 +356,17 @@ impl Located {
             && !self.stale.load(Ordering::Relaxed)
     }
 
+    /// Removes the slices of an object that is not there any more.
+    fn succeeded_by(&self, now: &Result<Arc<Self>, StoreError>) {
+        let gone = match now {
+            Ok(now) => now.object.meta.e_tag != self.object.meta.e_tag,
+            Err(error) => error.is_absent(),
+        };
+        if let Some((slices, id)) = self.slices.as_ref().filter(|_| gone) {
+            slices.forget(*id);
+        }
+    }
+
     /// Begins to read the first range that is to be sent, so that what fails fails before the
     /// response begins.
     pub(super) async fn open(&self, first: Option<ByteRange>) -> Result<Source, StoreError> {
@@ -367,14 +383,11 @@ impl Located {
         let Some(range) = first else {
             return Ok(Source::Object(Box::new(reading)));
         };
-        let sliced = self
-            .slices
-            .as_ref()
-            .and_then(|slices| Sliced::new(slices, &self.object));
-        if let Some(mut sliced) = sliced
-            && sliced.begin(range).await?
-        {
-            return Ok(Source::Sliced(Box::new(sliced)));
+        if let Some((slices, id)) = &self.slices {
+            let mut sliced = Sliced::new(slices, &self.object, *id);
+            if sliced.begin(range).await? {
+                return Ok(Source::Sliced(Box::new(sliced)));
+            }
         }
         reading.begun(range, Fetch::begin(Arc::clone(&self.object), range).await?);
         Ok(Source::Object(Box::new(reading)))

@@ -26,6 +26,9 @@ use object_store::{ClientConfigKey, ClientOptions};
 
 /// Most bytes that hyper reads before somebody takes them. The head of an answer fits.
 const READ_AHEAD: usize = 64 * 1024;
+/// What the kernel may hold of an answer before it is read; left alone, it holds six megabytes. It
+/// counts its own bookkeeping, and so takes the half.
+const RECEIVE_BUFFER: usize = 256 * 1024;
 /// What this client does not know how to do.
 const REQWEST: [ClientConfigKey; 7] = [
     ClientConfigKey::AllowInvalidCertificates,
@@ -81,6 +84,7 @@ impl LeanClient {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        tcp.set_recv_buffer_size(Some(RECEIVE_BUFFER));
         tcp.set_keepalive(Some(Duration::from_secs(15)));
         tcp.set_connect_timeout(span(ClientConfigKey::ConnectTimeout));
         let tls = HttpsConnectorBuilder::new().try_with_platform_verifier()?;

@@ -25,8 +25,14 @@ pub struct Sliced {
     slices: Arc<Slices>,
     object: Arc<Pinned>,
     id: [u8; 16],
-    /// What comes next, if it was asked for.
-    next: Option<BoxFuture<'static, Result<Option<Slice>, StoreError>>>,
+    next: Next,
+}
+
+/// The slice that comes next.
+enum Next {
+    Unasked,
+    Waited(BoxFuture<'static, Result<Option<Handle>, StoreError>>),
+    There(Handle),
 }
 
 impl fmt::Debug for Sliced {
@@ -36,21 +42,24 @@ impl fmt::Debug for Sliced {
 }
 
 impl Sliced {
-    /// `None` for an object whose versions cannot be told apart.
-    pub(super) fn new(slices: &Arc<Slices>, object: &Arc<Pinned>) -> Option<Self> {
-        Some(Self {
-            id: slices.object_id(object)?,
+    pub(super) fn new(slices: &Arc<Slices>, object: &Arc<Pinned>, id: [u8; 16]) -> Self {
+        Self {
             slices: Arc::clone(slices),
             object: Arc::clone(object),
-            next: None,
-        })
+            id,
+            next: Next::Unasked,
+        }
     }
 
     /// Has the slice at hand that a range begins in; `false` where there is none to be had.
     pub(super) async fn begin(&mut self, range: ByteRange) -> Result<bool, StoreError> {
-        let first = self.slice(range).await?;
+        let (id, _) = self.slice(range);
+        let first = match self.slices.held(&id) {
+            Some(held) => Some(held),
+            None => self.slices.obtain(&self.object, id).await?,
+        };
         let there = first.is_some();
-        self.next = Some(async move { Ok(first) }.boxed());
+        self.next = first.map_or(Next::Unasked, Next::There);
         Ok(there)
     }
 
@@ -60,34 +69,35 @@ impl Sliced {
         range: ByteRange,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Slice>>> {
-        let slice = match &mut self.next {
-            Some(next) => next,
-            None => {
-                let slice = self.slice(range);
-                self.next.insert(slice)
-            }
+        let (id, extent) = self.slice(range);
+        if matches!(self.next, Next::Unasked) {
+            self.next = match self.slices.held(&id) {
+                Some(held) => Next::There(held),
+                None => Next::Waited(self.obtain(id)),
+            };
+        }
+        let handle = match &mut self.next {
+            Next::Waited(obtained) => ready!(obtained.poll_unpin(cx)).map_err(io::Error::other)?,
+            Next::There(handle) => Some(handle.clone()),
+            Next::Unasked => None,
         };
-        let slice = ready!(slice.poll_unpin(cx));
-        self.next = None;
-        Poll::Ready(slice.map_err(io::Error::other))
+        self.next = Next::Unasked;
+        if handle.is_some() && range.last > extent.last {
+            let at = id.at + 1;
+            self.slices.expect(&self.object, SliceId { at, ..id });
+        }
+        Poll::Ready(Ok(handle.map(|handle| Slice { extent, handle })))
     }
 
-    fn slice(&self, range: ByteRange) -> BoxFuture<'static, Result<Option<Slice>, StoreError>> {
+    fn slice(&self, range: ByteRange) -> (SliceId, ByteRange) {
+        let (at, extent) = self.slices.slice_of(&self.object, range.first);
+        let object = self.id;
+        (SliceId { object, at }, extent)
+    }
+
+    fn obtain(&self, id: SliceId) -> BoxFuture<'static, Result<Option<Handle>, StoreError>> {
         let (slices, object) = (Arc::clone(&self.slices), Arc::clone(&self.object));
-        let (at, extent) = slices.slice_of(&object, range.first);
-        let id = SliceId {
-            object: self.id,
-            at,
-        };
-        async move {
-            let handle = slices.obtain(&object, id).await?;
-            if handle.is_some() && range.last > extent.last {
-                let next = SliceId { at: at + 1, ..id };
-                slices.expect(&object, next);
-            }
-            Ok(handle.map(|handle| Slice { extent, handle }))
-        }
-        .boxed()
+        async move { slices.obtain(&object, id).await }.boxed()
     }
 
     /// In bytes.

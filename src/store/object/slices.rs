@@ -253,7 +253,6 @@ impl Slices {
         const FLIGHTS: usize = 3;
         for _ in 0..FLIGHTS {
             if let Some(handle) = self.held(&id) {
-                self.counted(CacheOutcome::Hit);
                 return Ok(Some(handle));
             }
             let Some((mut flight, begun)) = self.flight(object, id) else {
@@ -285,15 +284,16 @@ impl Slices {
 
     /// Has a slice fetched that will be asked for next.
     pub(super) fn expect(self: &Arc<Self>, object: &Arc<Pinned>, id: SliceId) {
-        if self.held(&id).is_none() {
+        if self.open.get(&id).is_none() {
             drop(self.flight(object, id));
         }
     }
 
     /// An open slice, unless its file was changed.
-    fn held(&self, id: &SliceId) -> Option<Handle> {
+    pub(super) fn held(&self, id: &SliceId) -> Option<Handle> {
         let handle = self.open.get(id)?;
         if self.state().index.touch(id, self.now()).is_some() && handle.check().is_ok() {
+            self.counted(CacheOutcome::Hit);
             return Some(handle);
         }
         self.open.remove(id);
@@ -517,10 +517,7 @@ impl Slices {
     }
 
     /// Removes every slice of an object that is not so any more.
-    pub(super) fn forget(self: &Arc<Self>, object: &Pinned) {
-        let Some(object) = self.object_id(object) else {
-            return;
-        };
+    pub(super) fn forget(self: &Arc<Self>, object: [u8; 16]) {
         let ids = self.state().index.of_object(object);
         if !ids.is_empty() {
             let slices = Arc::clone(self);

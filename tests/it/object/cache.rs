@@ -462,13 +462,22 @@ fn without_the_store_what_is_held_is_served_for_as_long_as_is_trusted() {
         let cached = Cached::with(|settings| settings, trust);
         look(&cached, 0).unwrap();
         cached.s3.be_gone(true);
-        let looked = look(&cached, later);
-        assert_eq!(looked.is_ok(), served, "{trust} {later}: {looked:?}");
-        if !served {
-            assert!(
-                matches!(looked, Err(StoreError::Unreachable(_))),
-                "{looked:?}"
-            );
+        // Many at once: none is left with nothing because another one asks.
+        let together = || {
+            std::thread::scope(|scope| {
+                let looks: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(|| look(&cached, later)))
+                    .collect();
+                looks
+                    .into_iter()
+                    .map(|look| look.join().unwrap())
+                    .collect::<Vec<_>>()
+            })
+        };
+        for looked in together() {
+            assert_eq!(looked.is_ok(), served, "{trust} {later}: {looked:?}");
+            let unreachable = matches!(looked, Err(StoreError::Unreachable(_)));
+            assert!(served || unreachable, "{looked:?}");
         }
     }
 }
