@@ -32,6 +32,7 @@ pub(crate) use self::fetch::Stream;
 pub use self::http::Lean;
 pub use self::presign::{Presigned, Presigner};
 pub use self::sliced::Sliced;
+use self::slices::ObjectId;
 pub use self::slices::{CacheOutcome, CacheSettings, Slices};
 use super::{Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
@@ -106,7 +107,7 @@ pub(super) struct Located {
     stale: AtomicBool,
     object: Arc<Pinned>,
     /// The cache, and what the object's slices are called there.
-    slices: Option<(Arc<Slices>, [u8; 16])>,
+    slices: Option<(Arc<Slices>, ObjectId)>,
 }
 
 /// One version of an object.
@@ -209,9 +210,7 @@ impl Object {
                 Ok(Arc::clone(trusted))
             }
             (located, _) => {
-                if let Some((_, former)) = self.former.remove(grant.path()) {
-                    former.succeeded_by(&located);
-                }
+                self.former.remove(grant.path());
                 located
             }
         }?;
@@ -222,15 +221,19 @@ impl Object {
     async fn look_up(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Located>, StoreError> {
         let path = MediaPath::parse(grant.path())
             .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
-        let (record, meta) = join(
-            self.record(&path.recording),
-            self.client.head(self.key(&path.store_path())?),
-        )
-        .await;
+        let key = self.key(&path.store_path())?;
+        let (record, meta) =
+            join(self.record(&path.recording), self.client.head(key.clone())).await;
         let record = record?;
         grant.check_generation(record.generation)?;
-        if record.erased_at.is_some() {
-            return Err(StoreError::Erased);
+        let meta = match (record.erased_at.is_some(), meta) {
+            (true, _) => Err(StoreError::Erased),
+            (false, meta) => meta,
+        };
+        if let (Some(slices), Err(StoreError::Erased | StoreError::NotFound(_))) =
+            (&self.slices, &meta)
+        {
+            slices.forget(&key, None);
         }
         let meta = meta?;
         let sha256 = digest(&record, &meta);
@@ -248,10 +251,11 @@ impl Object {
             client: Arc::clone(&self.client),
             meta,
         });
-        let slices = self
-            .slices
-            .as_ref()
-            .and_then(|slices| Some((Arc::clone(slices), slices.object_id(&object)?)));
+        let slices = self.slices.as_ref().and_then(|slices| {
+            let id = slices.object_id(&object);
+            slices.forget(&key, id);
+            Some((Arc::clone(slices), id?))
+        });
         Ok(Arc::new(Located {
             described: representation.into(),
             generation: record.generation,
@@ -354,17 +358,6 @@ impl Located {
         self.looked_up <= now
             && self.looked_up.until(now) < trust
             && !self.stale.load(Ordering::Relaxed)
-    }
-
-    /// Removes the slices of an object that is not there any more.
-    fn succeeded_by(&self, now: &Result<Arc<Self>, StoreError>) {
-        let gone = match now {
-            Ok(now) => now.object.meta.e_tag != self.object.meta.e_tag,
-            Err(error) => error.is_absent(),
-        };
-        if let Some((slices, id)) = self.slices.as_ref().filter(|_| gone) {
-            slices.forget(*id);
-        }
     }
 
     /// Begins to read the first range that is to be sent, so that what fails fails before the

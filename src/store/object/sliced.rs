@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::slices::{SliceId, Slices};
+use super::slices::{ObjectId, SliceId, Slices};
 use super::{Pinned, Reading};
 use crate::select::ByteRange;
 use crate::store::{Handle, StoreError};
@@ -24,7 +24,7 @@ pub(crate) struct Slice {
 pub struct Sliced {
     slices: Arc<Slices>,
     object: Arc<Pinned>,
-    id: [u8; 16],
+    id: ObjectId,
     next: Next,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Sliced {
 }
 
 impl Sliced {
-    pub(super) fn new(slices: &Arc<Slices>, object: &Arc<Pinned>, id: [u8; 16]) -> Self {
+    pub(super) fn new(slices: &Arc<Slices>, object: &Arc<Pinned>, id: ObjectId) -> Self {
         Self {
             slices: Arc::clone(slices),
             object: Arc::clone(object),

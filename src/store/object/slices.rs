@@ -16,14 +16,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use object_store::path::Path;
 use quick_cache::sync::Cache as QuickCache;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime;
 use tokio::sync::watch;
 
 use self::disk::{Disk, Lying, TRAILER};
-pub(super) use self::index::SliceId;
 use self::index::{Entry, Index};
+pub(super) use self::index::{ObjectId, SliceId};
 use super::fetch::Fetch;
 use super::{Pinned, strong};
 use crate::recording::UnixTime;
@@ -214,20 +215,17 @@ impl Slices {
 impl Slices {
     /// What tells the slices of this version from all others; `None` where the store gives it no tag
     /// that could.
-    pub(super) fn object_id(&self, object: &Pinned) -> Option<[u8; 16]> {
-        let numbers = [object.meta.size, self.settings.slice].map(u64::to_be_bytes);
-        let mut hash = Sha256::new();
-        for part in [
-            self.bucket.as_bytes(),
-            object.meta.location.as_ref().as_bytes(),
-            strong(&object.meta)?.as_bytes(),
-            &numbers[0],
-            &numbers[1],
-        ] {
-            hash.update(u64::try_from(part.len()).ok()?.to_be_bytes());
-            hash.update(part);
-        }
-        <[u8; 32]>::from(hash.finalize()).first_chunk().copied()
+    pub(super) fn object_id(&self, object: &Pinned) -> Option<ObjectId> {
+        let [size, slice] = [object.meta.size, self.settings.slice].map(u64::to_be_bytes);
+        let version = strong(&object.meta)?.as_bytes();
+        Some(ObjectId {
+            place: self.place_of(&object.meta.location),
+            version: digest([&size, &slice, version]),
+        })
+    }
+
+    fn place_of(&self, key: &Path) -> u64 {
+        digest([self.bucket.as_bytes(), b" ", key.as_ref().as_bytes()])
     }
 
     /// The slice that a byte lies in, and which bytes of the object it holds.
@@ -334,6 +332,13 @@ impl Slices {
         tokio::spawn(flying.fly(known));
         Some((flight, true))
     }
+}
+
+/// The first eight bytes of SHA-256 over parts of which only the last may be of any length.
+fn digest(parts: [&[u8]; 3]) -> u64 {
+    let hash = parts.into_iter().fold(Sha256::new(), Sha256::chain_update);
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
 /// The same failure, for another one who waited for it.
@@ -516,9 +521,10 @@ impl Slices {
         }
     }
 
-    /// Removes every slice of an object that is not so any more.
-    pub(super) fn forget(self: &Arc<Self>, object: [u8; 16]) {
-        let ids = self.state().index.of_object(object);
+    /// Removes every slice of an object but of the version that is there now.
+    pub(super) fn forget(self: &Arc<Self>, key: &Path, but: Option<ObjectId>) {
+        let mut ids = self.state().index.of_place(self.place_of(key));
+        ids.retain(|id| Some(id.object) != but);
         if !ids.is_empty() {
             let slices = Arc::clone(self);
             drop(tokio::task::spawn_blocking(move || slices.remove(ids)));

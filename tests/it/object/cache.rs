@@ -504,6 +504,20 @@ fn an_erasure_shows_as_soon_as_the_store_can_be_asked() {
 }
 
 #[test]
+fn an_erased_recordings_slices_go_however_long_it_was_not_asked_for() {
+    let cached = Cached::new();
+    look(&cached, 0).unwrap();
+    assert_eq!(cached.files().len(), 1);
+    on_a_runtime(async { cached.store.tidy(UnixTime(now().0 + 1000)) });
+    cached.s3.put(
+        &key("call.json"),
+        br#"{"erased_at":"2026-01-01T00:00:00Z"}"#,
+    );
+    assert!(look(&cached, 1001).is_err());
+    poll("the slices go", || cached.files().is_empty().then_some(()));
+}
+
+#[test]
 fn slices_of_a_version_that_was_go() {
     let cached = Cached::new();
     look(&cached, 0).unwrap();

@@ -13,8 +13,8 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
 use sha2::{Digest as _, Sha256};
 
-use super::index::SliceId;
-use crate::recording::{UnixTime, hex};
+use super::index::{ObjectId, SliceId};
+use crate::recording::UnixTime;
 use crate::store::{Handle, Version};
 
 /// Bytes behind a slice's own.
@@ -196,17 +196,18 @@ impl Drop for Writing {
     }
 }
 
-/// `{object}-{at}`, in 32 and 16 hex digits.
+/// `{place}-{version}-{at}`, in 16 hex digits each.
 fn name_of(id: SliceId) -> String {
-    format!("{}-{:016x}", hex(&id.object), id.at)
+    let ObjectId { place, version } = id.object;
+    format!("{place:016x}-{version:016x}-{:016x}", id.at)
 }
 
 fn id_of(name: &str) -> Option<SliceId> {
-    let (object, at) = name.split_once('-')?;
-    let id = SliceId {
-        object: u128::from_str_radix(object, 16).ok()?.to_be_bytes(),
-        at: u64::from_str_radix(at, 16).ok()?,
-    };
+    let mut numbers = name.splitn(3, '-');
+    let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
+    let (place, version, at) = (number()?, number()?, number()?);
+    let object = ObjectId { place, version };
+    let id = SliceId { object, at };
     // There is one spelling.
     (name_of(id) == name).then_some(id)
 }

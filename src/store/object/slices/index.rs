@@ -5,11 +5,19 @@ use std::collections::BTreeMap;
 use crate::recording::UnixTime;
 use crate::store::Version;
 
+/// One version of an object, in slices of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in super::super) struct ObjectId {
+    /// Digest of where it lies.
+    pub(super) place: u64,
+    /// Digest of its version and of the slices' size.
+    pub(super) version: u64,
+}
+
 /// One slice of one version of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in super::super) struct SliceId {
-    /// Digest of the object's place, version and slicing.
-    pub(in super::super) object: [u8; 16],
+    pub(in super::super) object: ObjectId,
     /// Its number, from 0.
     pub(in super::super) at: u64,
 }
@@ -88,9 +96,15 @@ impl Index {
         Some((*id, *self.slices.get(id)?))
     }
 
-    /// Every slice of an object.
-    pub(super) fn of_object(&self, object: [u8; 16]) -> Vec<SliceId> {
-        let id = |at| SliceId { object, at };
+    /// Every slice of every version of what lies in a place.
+    pub(super) fn of_place(&self, place: u64) -> Vec<SliceId> {
+        let id = |most| SliceId {
+            object: ObjectId {
+                place,
+                version: most,
+            },
+            at: most,
+        };
         let slices = self.slices.range(id(0)..=id(u64::MAX));
         slices.map(|(id, _)| *id).collect()
     }
@@ -116,7 +130,10 @@ mod tests {
 
     fn id(at: u64) -> SliceId {
         SliceId {
-            object: [u8::try_from(at % 3).unwrap(); 16],
+            object: ObjectId {
+                place: at % 3,
+                version: at % 2,
+            },
             at,
         }
     }
@@ -143,7 +160,7 @@ mod tests {
                     _ => {
                         // Asking changes nothing.
                         if let Some(known) = known {
-                            prop_assert!(index.of_object(known.0.object).contains(&known.0));
+                            prop_assert!(index.of_place(known.0.object.place).contains(&known.0));
                             index.remove(&known.0);
                         }
                     }
