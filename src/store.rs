@@ -124,6 +124,8 @@ pub struct Handle {
     pub(crate) version: Version,
     /// Nobody is likely to be writing to it any more.
     pub(crate) settled: bool,
+    /// More is being written behind the bytes that are read: it has no version yet.
+    pub(crate) grows: bool,
     /// How often in a row what was asked for lay in the page cache.
     pub(crate) hits: Arc<AtomicU32>,
 }

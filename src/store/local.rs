@@ -208,6 +208,7 @@ impl Local {
                 file: Arc::new(file),
                 version,
                 settled: false,
+                grows: false,
                 hits: Arc::default(),
             },
         })
@@ -315,6 +316,7 @@ impl Handle {
             file,
             version,
             settled: true,
+            grows: false,
             hits: Arc::default(),
         })
     }
@@ -325,7 +327,7 @@ impl Handle {
     /// # Errors
     /// The disk's, or that the file has changed.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if Version::of_file(&self.file)? == self.version {
+        if self.grows || Version::of_file(&self.file)? == self.version {
             Ok(())
         } else {
             Err(io::Error::other("the file changed while it was sent"))

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::slices::{ObjectId, SliceId, Slices};
+use super::slices::{ObjectId, Part, SliceId, Slices};
 use super::{Pinned, Reading};
 use crate::select::ByteRange;
 use crate::store::{Handle, StoreError};
 
-/// A slice of an object: which of its bytes lie in the file, from the file's first on.
+/// A slice of an object, as far as it is there: which of its bytes lie in the file, from the file's
+/// first on.
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) extent: ByteRange,
@@ -26,13 +27,15 @@ pub struct Sliced {
     object: Arc<Pinned>,
     id: ObjectId,
     next: Next,
+    /// The slice that was counted last.
+    counted: Option<SliceId>,
 }
 
 /// The slice that comes next.
 enum Next {
     Unasked,
-    Waited(BoxFuture<'static, Result<Option<Handle>, StoreError>>),
-    There(Handle),
+    Waited(BoxFuture<'static, Result<Option<Part>, StoreError>>),
+    There(Part),
 }
 
 impl fmt::Debug for Sliced {
@@ -48,15 +51,17 @@ impl Sliced {
             object: Arc::clone(object),
             id,
             next: Next::Unasked,
+            counted: None,
         }
     }
 
     /// Has the slice at hand that a range begins in; `false` where there is none to be had.
     pub(super) async fn begin(&mut self, range: ByteRange) -> Result<bool, StoreError> {
-        let (id, _) = self.slice(range);
+        let (id, extent) = self.slice(range);
+        let from = range.first - extent.first;
         let first = match self.slices.held(&id) {
             Some(held) => Some(held),
-            None => self.slices.obtain(&self.object, id).await?,
+            None => self.slices.obtain(&self.object, id, from).await?,
         };
         let there = first.is_some();
         self.next = first.map_or(Next::Unasked, Next::There);
@@ -73,20 +78,33 @@ impl Sliced {
         if matches!(self.next, Next::Unasked) {
             self.next = match self.slices.held(&id) {
                 Some(held) => Next::There(held),
-                None => Next::Waited(self.obtain(id)),
+                None => Next::Waited(self.obtain(id, range.first - extent.first)),
             };
         }
-        let handle = match &mut self.next {
-            Next::Waited(obtained) => ready!(obtained.poll_unpin(cx)).map_err(io::Error::other)?,
-            Next::There(handle) => Some(handle.clone()),
-            Next::Unasked => None,
+        if let Next::Waited(obtained) = &mut self.next {
+            let part = ready!(obtained.poll_unpin(cx)).map_err(io::Error::other);
+            self.next = part?.map_or(Next::Unasked, Next::There);
+        }
+        let Next::There(part) = std::mem::replace(&mut self.next, Next::Unasked) else {
+            return Poll::Ready(Ok(None));
         };
-        self.next = Next::Unasked;
-        if handle.is_some() && range.last > extent.last {
+        if self.counted.replace(id) != Some(id)
+            && let Some(outcome) = part.outcome
+        {
+            self.slices.counted(outcome);
+        }
+        if range.last > extent.last {
             let at = id.at + 1;
             self.slices.expect(&self.object, SliceId { at, ..id });
         }
-        Poll::Ready(Ok(handle.map(|handle| Slice { extent, handle })))
+        let there = ByteRange {
+            first: extent.first,
+            last: extent.first.saturating_add(part.length).saturating_sub(1),
+        };
+        Poll::Ready(Ok(Some(Slice {
+            extent: there,
+            handle: part.handle,
+        })))
     }
 
     fn slice(&self, range: ByteRange) -> (SliceId, ByteRange) {
@@ -95,9 +113,13 @@ impl Sliced {
         (SliceId { object, at }, extent)
     }
 
-    fn obtain(&self, id: SliceId) -> BoxFuture<'static, Result<Option<Handle>, StoreError>> {
+    fn obtain(
+        &self,
+        id: SliceId,
+        from: u64,
+    ) -> BoxFuture<'static, Result<Option<Part>, StoreError>> {
         let (slices, object) = (Arc::clone(&self.slices), Arc::clone(&self.object));
-        async move { slices.obtain(&object, id).await }.boxed()
+        async move { slices.obtain(&object, id, from).await }.boxed()
     }
 
     /// In bytes.

@@ -121,11 +121,22 @@ struct State {
 #[derive(Clone)]
 enum Flight {
     Under,
+    /// So many of its bytes are in the file.
+    Coming(Handle, u64),
     /// From the bucket, if so it says.
     Landed(Handle, bool),
     /// The disk would not have it.
     Bypass,
     Failed(Arc<StoreError>),
+}
+
+/// What there is of a slice: so many bytes from its first on.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) handle: Handle,
+    pub(super) length: u64,
+    /// What is to be counted, where it was not when the fetch began.
+    pub(super) outcome: Option<CacheOutcome>,
 }
 
 impl fmt::Debug for Slices {
@@ -167,7 +178,13 @@ impl Slices {
         self.state().index.bytes()
     }
 
-    fn counted(&self, outcome: CacheOutcome) {
+    /// Slices that are being fetched, or looked at on the disk.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.state().flights.len()
+    }
+
+    pub(super) fn counted(&self, outcome: CacheOutcome) {
         self.outcomes[outcome.place()].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -240,33 +257,48 @@ impl Slices {
         (at, ByteRange { first, last })
     }
 
-    /// A slice's file, whose first bytes are the slice's; `None` where the bucket is to be asked
-    /// past the cache.
+    /// A slice as far as it is there, at least with its byte `from`; `None` where the bucket is to be
+    /// asked past the cache.
     pub(super) async fn obtain(
         self: &Arc<Self>,
         object: &Arc<Pinned>,
         id: SliceId,
-    ) -> Result<Option<Handle>, StoreError> {
+        from: u64,
+    ) -> Result<Option<Part>, StoreError> {
         /// A flight ends with the thread that began it, when a server stops.
         const FLIGHTS: usize = 3;
         for _ in 0..FLIGHTS {
-            if let Some(handle) = self.held(&id) {
-                return Ok(Some(handle));
+            if let Some(part) = self.held(&id) {
+                return Ok(Some(part));
             }
             let Some((mut flight, begun)) = self.flight(object, id) else {
                 break;
             };
-            let landed = flight.wait_for(|flight| !matches!(flight, Flight::Under));
-            let landed = landed.await.map(|landed| landed.clone());
-            match landed {
+            let suffices = |flight: &Flight| match flight {
+                Flight::Under => false,
+                Flight::Coming(_, length) => *length > from,
+                _ => true,
+            };
+            let flight = flight.wait_for(suffices).await;
+            let flight = flight.map(|flight| flight.clone());
+            // Who began a fetch was counted then.
+            let joined = (!begun).then_some(CacheOutcome::Joined);
+            match flight {
+                Ok(Flight::Coming(handle, length)) => {
+                    let outcome = joined;
+                    return Ok(Some(Part {
+                        handle,
+                        length,
+                        outcome,
+                    }));
+                }
                 Ok(Flight::Landed(handle, fetched)) => {
-                    match (fetched, begun) {
-                        (false, _) => self.counted(CacheOutcome::Hit),
-                        (true, false) => self.counted(CacheOutcome::Joined),
-                        // Counted when it began.
-                        (true, true) => {}
-                    }
-                    return Ok(Some(handle));
+                    let outcome = if fetched {
+                        joined
+                    } else {
+                        Some(CacheOutcome::Hit)
+                    };
+                    return Ok(Some(Part::whole(handle, outcome)));
                 }
                 Ok(Flight::Failed(error)) => {
                     self.counted(CacheOutcome::Error);
@@ -288,11 +320,10 @@ impl Slices {
     }
 
     /// An open slice, unless its file was changed.
-    pub(super) fn held(&self, id: &SliceId) -> Option<Handle> {
+    pub(super) fn held(&self, id: &SliceId) -> Option<Part> {
         let handle = self.open.get(id)?;
         if self.state().index.touch(id, self.now()).is_some() && handle.check().is_ok() {
-            self.counted(CacheOutcome::Hit);
-            return Some(handle);
+            return Some(Part::whole(handle, Some(CacheOutcome::Hit)));
         }
         self.open.remove(id);
         None
@@ -331,6 +362,16 @@ impl Slices {
         };
         tokio::spawn(flying.fly(known));
         Some((flight, true))
+    }
+}
+
+impl Part {
+    const fn whole(handle: Handle, outcome: Option<CacheOutcome>) -> Self {
+        Self {
+            length: handle.version.length.saturating_sub(TRAILER),
+            handle,
+            outcome,
+        }
     }
 }
 
@@ -448,8 +489,13 @@ impl Flying {
             disk.begin(id)
         })
         .await?;
+        let (so_far, mut length) = (writing.so_far()?, 0);
         while let Some(part) = fetch.next().await? {
+            length += u64::try_from(part.len()).map_err(io::Error::other)?;
             writing = off_reactor(move || writing.write(&part).map(|()| writing)).await?;
+            // Whoever waits for these bytes need not wait for the others.
+            let coming = Flight::Coming(so_far.clone(), length);
+            self.landing.send_replace(coming);
         }
         let slices = Arc::clone(&self.slices);
         let published = off_reactor(move || {

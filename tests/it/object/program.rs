@@ -167,10 +167,10 @@ fn a_killed_server_leaves_nothing_that_is_believed() {
         names.filter(|name| name != "lock").collect::<Vec<_>>()
     };
     poll("a slice is half written", || {
-        names()
-            .iter()
-            .any(|name| name.starts_with('+'))
-            .then_some(())
+        let names = names();
+        let is_half = |name: &String| name.starts_with('+') && name.ends_with('1');
+        let is_whole = |name: &String| !name.starts_with('+') && name.ends_with('0');
+        (names.iter().any(is_half) && names.iter().any(is_whole)).then_some(())
     });
     program.kill();
     assert!(names().iter().any(|name| name.starts_with('+')));

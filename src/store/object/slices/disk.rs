@@ -173,6 +173,13 @@ impl Writing {
         Ok(())
     }
 
+    /// The file so far, of which nothing is written twice.
+    pub(super) fn so_far(&self) -> io::Result<Handle> {
+        let mut handle = Handle::of_shared(Arc::clone(&self.file))?;
+        handle.grows = true;
+        Ok(handle)
+    }
+
     /// Gives it its name. It need not be on the disk by then: what is not, is found out by its
     /// digest.
     pub(super) fn finish(mut self) -> io::Result<Handle> {
