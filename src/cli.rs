@@ -126,6 +126,11 @@ impl Failure {
         }
     }
 
+    /// The same, with what was at hand.
+    fn context(self, what: impl std::fmt::Display + Send + Sync + 'static) -> Self {
+        Self::new(self.code, self.error.context(what))
+    }
+
     /// The process's exit code.
     #[must_use]
     pub const fn code(&self) -> u8 {

@@ -13,7 +13,7 @@ mod probe;
 mod resolver;
 
 pub use self::check::{Check, Grade, worst};
-pub use self::file::{check_bytes, check_file};
+pub use self::file::{Heard, check_bytes, check_file, check_opened};
 pub use self::ids::check_ids;
 pub use self::probe::{Broken, Probe};
 pub use self::resolver::{Question, Signer};

@@ -189,7 +189,7 @@ impl Rejection {
             R::Store(ChangeError::Busy) => StatusCode::LOCKED,
             R::Store(ChangeError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             R::Store(ChangeError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
-            R::Store(ChangeError::Bucket) => StatusCode::NOT_IMPLEMENTED,
+            R::Store(ChangeError::Bucket | ChangeError::Unguarded) => StatusCode::NOT_IMPLEMENTED,
             R::Store(ChangeError::Store(error)) => self.store_status(error),
         }
     }
@@ -318,9 +318,7 @@ fn ingest_hint(refused: &ingest::Refused) -> Option<&'static str> {
         R::Version => Some("The version is tus 1.0.0; Tus-Resumable says so."),
         R::Offset => Some("HEAD tells the offset at which the upload goes on."),
         R::Checksum => Some("The part's checksum is another; send it again."),
-        R::Store(ChangeError::Bucket) => {
-            Some("Recordings are put into this bucket and erased from it by its own tools.")
-        }
+        R::Store(ChangeError::Bucket) => Some("Recordings are put into a bucket whole."),
         R::Store(ChangeError::Taken) => {
             Some("Another recording has this id; If-Match with its ETag replaces it.")
         }

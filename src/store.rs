@@ -36,7 +36,7 @@ pub use self::object::{
     Reading, Sliced, Slices,
 };
 pub(crate) use self::pool::LARGEST_READ;
-pub use self::record::{FileFacts, Record};
+pub use self::record::{Claim, FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
 pub use self::upload::Upload;
 
@@ -52,7 +52,7 @@ use crate::sign::{Grant, Refusal};
 pub enum Store {
     /// A directory of this machine.
     Local(Arc<Local>),
-    /// A bucket. It is read and never written to.
+    /// A bucket.
     #[cfg(feature = "object")]
     Object(Arc<Object>),
 }
@@ -128,6 +128,19 @@ pub struct Handle {
     pub(crate) grows: bool,
     /// How often in a row what was asked for lay in the page cache.
     pub(crate) hits: Arc<AtomicU32>,
+}
+
+/// A recording that others do not publish meanwhile.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is held")]
+pub struct Publishing(Lock);
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held")]
+enum Lock {
+    File(File),
+    #[cfg(feature = "object")]
+    Record(object::Published),
 }
 
 /// What tells that an open file is still the one that was located.
@@ -276,6 +289,19 @@ impl Store {
         }
     }
 
+    /// [`Store::find`] for one who has no runtime, or must not leave a connection to one that other
+    /// changes then wait on. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn found(&self, id: &RecordingId) -> Result<Found, ChangeError> {
+        match self {
+            Self::Local(local) => Ok(local.find(id)?),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.found(id),
+        }
+    }
+
     /// Some recording of this store, for an example to print; looks at few entries only, and into
     /// no bucket.
     #[must_use]
@@ -289,16 +315,19 @@ impl Store {
     /// # Errors
     /// [`ChangeError`].
     pub fn begin(&self, limit: u64) -> Result<Incoming, ChangeError> {
-        let local = self.local()?;
-        Incoming::begin(Arc::clone(local), limit)
+        Incoming::begin(self, limit)
     }
 
     /// Calls `visit` with the id of every recording. Waits for the disk.
     ///
     /// # Errors
-    /// A directory cannot be read.
-    pub fn each(&self, visit: impl FnMut(RecordingId)) -> io::Result<()> {
-        self.local().map_err(io::Error::other)?.each(visit)
+    /// The store cannot be read.
+    pub fn each(&self, visit: impl FnMut(RecordingId)) -> Result<(), ChangeError> {
+        match self {
+            Self::Local(local) => Ok(local.each(visit)?),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.each(visit),
+        }
     }
 
     /// Whether so many bytes would find room now. Waits for the disk.
@@ -306,8 +335,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Full`].
     pub fn room_for(&self, length: u64) -> Result<(), ChangeError> {
-        let local = self.local()?;
-        incoming::room_for(local, length)
+        incoming::room_for(self, length)
     }
 
     /// The recording of this id in every format it has, and its record. Waits for the disk.
@@ -315,7 +343,11 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn present(&self, id: &RecordingId) -> Result<(Vec<Present>, Record), ChangeError> {
-        self.local()?.present(id)
+        match self {
+            Self::Local(local) => local.present(id),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.present(id),
+        }
     }
 
     /// Reads a recording in every format it has, and holds it against its record's digest. Waits for
@@ -342,7 +374,11 @@ impl Store {
         now: &str,
         audit: impl FnMut(&Erased),
     ) -> Result<Vec<Erased>, ChangeError> {
-        self.local()?.erase(id, before, now, audit)
+        match self {
+            Self::Local(local) => local.erase(id, before, now, audit),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.erase(id, before, now, audit),
+        }
     }
 
     /// Puts a recording under legal hold, or ends that. Waits for the disk.
@@ -350,29 +386,57 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn hold(&self, id: &RecordingId, legal_hold: bool) -> Result<(), ChangeError> {
-        self.local()?.hold(id, legal_hold)
+        match self {
+            Self::Local(local) => local.hold(id, legal_hold),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.hold(id, legal_hold),
+        }
     }
 
-    /// Puts what HubSpot knows of a recording into its record, which is on the disk then. Waits for
-    /// the disk.
+    /// Puts what HubSpot knows of a recording into its record, which is safe then, if what the record
+    /// knew of that is still `was`. Waits for the disk.
     ///
     /// # Errors
-    /// [`ChangeError::Store`].
+    /// [`ChangeError::Busy`] where somebody else has changed it.
     pub fn remember(
         &self,
         id: &RecordingId,
+        was: Option<&serde_json::Value>,
         hubspot: &serde_json::Value,
     ) -> Result<(), ChangeError> {
-        self.local()?.remember(id, hubspot)
+        match self {
+            Self::Local(local) => local.remember(id, was, hubspot),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.remember(id, was, hubspot),
+        }
     }
 
     /// Keeps other processes from publishing a recording for as long as what this gives is held;
-    /// `None` where another one is at it. A process that is killed lets go.
+    /// `None` where another one is at it. A process that is killed lets go: at once of a directory,
+    /// after ten minutes of a bucket.
     ///
     /// # Errors
     /// [`ChangeError::Store`].
-    pub fn claim(&self, path: &MediaPath) -> Result<Option<File>, ChangeError> {
-        self.local()?.claim(path)
+    pub fn claim(&self, path: &MediaPath) -> Result<Option<Publishing>, ChangeError> {
+        let lock = match self {
+            Self::Local(local) => local.claim(path)?.map(Lock::File),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.publish(&path.recording)?.map(Lock::Record),
+        };
+        Ok(lock.map(Publishing))
+    }
+
+    /// A recording's bytes as a file of this machine: the very one, or a copy without a name. Waits
+    /// for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`].
+    pub fn file(&self, path: &MediaPath) -> Result<File, ChangeError> {
+        match self {
+            Self::Local(local) => Ok(local.open_file(&path.store_path())?.0),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.fetched(path),
+        }
     }
 
     /// Every recording there is. Waits for the disk.
@@ -380,7 +444,11 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn all(&self) -> Result<Vec<MediaPath>, ChangeError> {
-        Ok(self.local()?.all()?)
+        match self {
+            Self::Local(local) => Ok(local.all()?),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.all(),
+        }
     }
 
     /// Begins a recording of `length` bytes that comes in parts. Waits for the disk, as its calls do.
@@ -393,8 +461,7 @@ impl Store {
         length: u64,
         media: Option<MediaType>,
     ) -> Result<Upload, ChangeError> {
-        let local = self.local()?;
-        Upload::begin(Arc::clone(local), recording, length, media)
+        Upload::begin(self, recording, length, media)
     }
 
     /// Goes on with one that was begun. Waits for the disk, and for nobody else.
@@ -402,8 +469,7 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Busy`] while somebody else brings it.
     pub fn resume_upload(&self, name: &str) -> Result<Upload, ChangeError> {
-        let local = self.local()?;
-        Upload::resume(Arc::clone(local), name)
+        Upload::resume(self, name)
     }
 
     /// Takes away what killed processes left unfinished, and uploads in parts that have not changed
@@ -412,9 +478,11 @@ impl Store {
     /// # Errors
     /// [`ChangeError::Store`].
     pub fn sweep(&self, before: UnixTime) -> Result<usize, ChangeError> {
-        // Nothing is begun in a bucket.
-        self.local()
-            .map_or(Ok(0), |local| incoming::sweep(local, before))
+        match self {
+            Self::Local(local) => incoming::sweep(local, before),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.sweep(before),
+        }
     }
 
     /// The directory, where there is one.

@@ -13,11 +13,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::inspect::{Looked, content, open};
-use super::serve::open_for_changes;
+use super::serve::open_store;
 use super::watch::Watch;
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
-use crate::config::{Config, Flags, Values, duration};
+use crate::config::{Config, Flags, Storage, Values, duration};
 use crate::recording::{Id, MediaPath, MediaType, RecordingId, UnixTime};
 use crate::sound::{Mended, Reader, SoundError, Target, write};
 use crate::store::{ChangeError, Done, Put, Replace, StoreError};
@@ -90,7 +90,7 @@ pub(super) struct Add {
     /// Print JSON; with --watch, an object a line
     #[arg(long)]
     pub(super) json: bool,
-    /// Directory of recordings [default: storage]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
     #[command(flatten)]
@@ -216,7 +216,8 @@ impl Add {
         }
     }
 
-    /// Mends into a file without a name, on the store's disk: killed, it leaves nothing behind.
+    /// Mends into a file without a name, on the store's disk if it has one: killed, it leaves nothing
+    /// behind.
     fn mended(
         &self,
         path: &Path,
@@ -238,10 +239,12 @@ impl Add {
             (Some(Format::Flac), _) | (None, Container::Flac) => Target::Flac,
             _ => Target::Wav,
         };
-        let (_, directory) = open_for_changes(config)?;
-        let mut scratch = tempfile::tempfile_in(directory)
-            .with_context(|| directory.display().to_string())
-            .map_err(|error| Failure::new(Failure::IO, error))?;
+        let mut scratch = match &config.storage {
+            Storage::Directory(directory) => tempfile::tempfile_in(directory),
+            Storage::Bucket(_) => tempfile::tempfile(),
+        }
+        .with_context(|| config.storage.to_string())
+        .map_err(|error| Failure::new(Failure::IO, error))?;
         write(&mut mended, target, &mut scratch).map_err(refused)?;
         let file = Arc::new(scratch);
         let facts = facts_of(&file, path)?;
@@ -287,7 +290,7 @@ impl Add {
         whole: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<Put, Failure> {
         let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
-        let (store, _) = open_for_changes(config)?;
+        let store = open_store(config)?;
         // What an earlier one left that was killed; it is in nobody's way if it stays.
         let _ = store.sweep(UnixTime(0));
         let mut incoming = store.begin(u64::MAX).map_err(changing)?;
@@ -434,21 +437,19 @@ fn facts_of(file: &File, path: &Path) -> Result<Facts, Failure> {
     }
 }
 
+/// What cannot be found of the store itself is no finding about the file.
+fn changing(error: ChangeError) -> Failure {
+    match error {
+        ChangeError::Store(StoreError::NotFound(_)) => Failure::new(Failure::IO, error),
+        error => error.into(),
+    }
+}
+
 fn mending(path: &Path, error: SoundError) -> Failure {
     let code = match &error {
         SoundError::Io(_) => Failure::IO,
         _ => Failure::FINDINGS,
     };
     let error = anyhow::Error::new(error).context(path.display().to_string());
-    Failure::new(code, error)
-}
-
-fn changing(error: ChangeError) -> Failure {
-    let code = match &error {
-        ChangeError::Taken | ChangeError::Held | ChangeError::Store(StoreError::Erased) => {
-            Failure::FINDINGS
-        }
-        _ => Failure::IO,
-    };
     Failure::new(code, error)
 }

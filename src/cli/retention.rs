@@ -1,8 +1,6 @@
 //! `tonearm expire` and `tonearm hold`: which recordings go, and which must stay.
 
-use std::path::Path;
-
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
@@ -24,7 +22,7 @@ pub(super) struct Expire {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
-    /// Directory of recordings [default: storage]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
 }
@@ -44,7 +42,7 @@ pub(super) struct Hold {
     /// End the hold
     #[arg(long)]
     release: bool,
-    /// Directory of recordings [default: storage]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
 }
@@ -74,7 +72,7 @@ impl Expire {
         let before = UnixTime(now().0.saturating_sub(age));
         // The audit lines go to the log.
         super::log::begin(&config);
-        let (store, directory) = serve::open_for_changes(&config)?;
+        let store = serve::open_store(&config)?;
         let mut failed = 0;
         let each = |id: RecordingId| {
             if let Err(error) = self.expire(&store, &id, before) {
@@ -85,8 +83,7 @@ impl Expire {
         };
         store
             .each(each)
-            .with_context(|| name(directory))
-            .map_err(|error| Failure::new(Failure::IO, error))?;
+            .map_err(|error| Failure::from(error).context(config.storage.to_string()))?;
         if failed > 0 {
             let error = anyhow!("{failed} recordings could not be looked at or erased");
             return Err(Failure::new(Failure::IO, error));
@@ -164,30 +161,22 @@ impl Hold {
         let config = values.config()?;
         // The audit lines go to the log.
         super::log::begin(&config);
-        let (store, _) = serve::open_for_changes(&config)?;
+        let store = serve::open_store(&config)?;
         for external in &self.external {
             let id = RecordingId {
                 app: self.app.clone(),
                 account: self.account.clone(),
                 external: external.clone(),
             };
-            store.hold(&id, !self.release).map_err(|error| {
-                let code = match error {
-                    ChangeError::Store(ref error) if error.is_absent() => Failure::FINDINGS,
-                    _ => Failure::IO,
-                };
-                Failure::new(code, anyhow::Error::from(error).context(id.to_string()))
-            })?;
+            store
+                .hold(&id, !self.release)
+                .map_err(|error| Failure::from(error).context(id.to_string()))?;
             audit::held(&id, !self.release, "tonearm hold");
             let done = if self.release { "released" } else { "held" };
             print(&format!("{done} {id}"));
         }
         Ok(0)
     }
-}
-
-fn name(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// Seconds of `90d`, or of any span that other durations are written as.

@@ -43,7 +43,7 @@ impl Scrub {
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
         super::log::begin(&config);
-        let (store, directory) = serve::open_for_changes(&config)?;
+        let (store, directory) = serve::open_files(&config)?;
         let mut tally = Tally::default();
         store
             .each(|id| self.scrub(&store, &id, &mut tally))

@@ -205,15 +205,13 @@ fn of_cache(metrics: Metrics, store: &Store) -> Metrics {
     )
 }
 
-/// The store that a command changes, and where it is.
-pub(super) fn open_for_changes(config: &Config) -> Result<(Store, &Path), Failure> {
+/// A directory that a command reads file by file, and where it is.
+pub(super) fn open_files(config: &Config) -> Result<(Store, &Path), Failure> {
     match &config.storage {
         Storage::Directory(path) => Ok((open_directory(path)?, path)),
         Storage::Bucket(bucket) => Err(Failure::new(
             Failure::USAGE,
-            anyhow!(
-                "{bucket} is a bucket, into which nothing is written; name a directory with --storage"
-            ),
+            anyhow!("{bucket} is a bucket; name a directory with --storage"),
         )),
     }
 }
@@ -230,7 +228,12 @@ fn open_directory(path: &Path) -> Result<Store, Failure> {
 
 /// Takes away what is left of unfinished recordings.
 fn sweep(store: &Store, upload_ttl: Duration) {
-    let before = UnixTime(now().0.saturating_sub(upload_ttl.as_secs()));
+    let kept = match store {
+        Store::Local(_) => upload_ttl,
+        // Nothing but its age tells there that somebody is at it.
+        Store::Object(_) => upload_ttl.max(Duration::from_hours(1)),
+    };
+    let before = UnixTime(now().0.saturating_sub(kept.as_secs()));
     match store.sweep(before) {
         Ok(0) => {}
         Ok(files) => tracing::info!(files, "took away what was left of unfinished recordings"),
@@ -240,14 +243,13 @@ fn sweep(store: &Store, upload_ttl: Duration) {
 
 /// The way in, where tokens are configured; and nothing left of ways in that were cut off.
 fn open_ingest(config: &Config, store: &Store) -> Result<Option<Ingest>, Failure> {
-    sweep(store, config.ingest.upload_ttl);
+    // Nobody waits for a bucket here; it is swept when the server runs.
+    if matches!(config.storage, Storage::Directory(_)) {
+        sweep(store, config.ingest.upload_ttl);
+    }
     let Some(path) = &config.ingest_tokens else {
         return Ok(None);
     };
-    if let Storage::Bucket(bucket) = &config.storage {
-        let error = anyhow!("ingest.tokens: nothing is written into a bucket, and {bucket} is one");
-        return Err(Failure::new(Failure::CONFIGURATION, error));
-    }
     let tokens = keyring::load_tokens(path)?;
     Ok(Some(Ingest::new(store.clone(), tokens, config.ingest)))
 }

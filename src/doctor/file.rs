@@ -29,6 +29,14 @@ pub fn check_file(path: &Path) -> io::Result<Heard> {
     checked(&Arc::new(File::open(path)?), extension)
 }
 
+/// Checks an open file, and the ending of the name it came under.
+///
+/// # Errors
+/// It cannot be read.
+pub fn check_opened(file: File, extension: &str) -> io::Result<Heard> {
+    checked(&Arc::new(file), Some(extension))
+}
+
 /// Checks bytes, and the ending of the name they came under.
 ///
 /// # Errors

@@ -201,16 +201,16 @@ impl Sink for Part {
 }
 
 /// Gives an upload its place if it is whole. What can never be put is given up.
-fn finish(upload: Upload) -> Result<Upload, Refused> {
-    let Some(bytes) = upload.whole() else {
+fn finish(mut upload: Upload) -> Result<Upload, Refused> {
+    let Some(bytes) = upload.whole()? else {
         return Ok(upload);
     };
-    let put = verdict(bytes, Claim(upload.media())).and_then(|(media, audio)| {
+    let put = verdict(&bytes, Claim(upload.media())).and_then(|(media, audio)| {
         let path = MediaPath {
             recording: upload.recording().clone(),
             media,
         };
-        Ok(upload.put(&path, audio)?)
+        Ok(upload.put(&bytes, &path, audio)?)
     });
     match put {
         Ok(_) => Ok(upload),

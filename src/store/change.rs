@@ -16,7 +16,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::incoming::{Incoming, Temporary};
+use super::incoming::{Incoming, Temporary, Way};
 use super::local::failure;
 use super::place::{Place, facts};
 use super::{Local, Record, StoreError, Version};
@@ -94,15 +94,21 @@ pub enum ChangeError {
     /// More bytes than this.
     #[error("more than {0} bytes")]
     TooLarge(u64),
-    /// Somebody else is bringing it.
-    #[error("somebody else is bringing it")]
+    /// Somebody else is bringing or changing it.
+    #[error("somebody else is bringing or changing it")]
     Busy,
     /// The disk is full, or the quota used up, or a file may not be that large here.
     #[error("the disk is full")]
     Full(#[source] io::Error),
-    /// It lies in a bucket, into which nothing is written.
-    #[error("the store is a bucket, into which nothing is written")]
+    /// It lies in a bucket, for which there is no such thing.
+    #[error("that cannot be done in a bucket")]
     Bucket,
+    /// The bucket puts where it was asked not to: two who put at once would lose what one of them
+    /// was told is there.
+    #[error(
+        "the bucket does not keep to If-None-Match and If-Match of a put, and is not written to"
+    )]
+    Unguarded,
     /// It was erased, it is not there, or the store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -136,7 +142,12 @@ impl Incoming {
         replace: &Replace,
         audio: Option<serde_json::Value>,
     ) -> Result<Put, ChangeError> {
-        place(&self.local, &self.file, self.sha256(), path, replace, audio)
+        let sha256 = self.sha256();
+        match &self.way {
+            Way::Local(local, file) => place(local, file, sha256, path, replace, audio),
+            #[cfg(feature = "object")]
+            Way::Bucket(object, file) => object.put(file, sha256, path, replace, audio),
+        }
     }
 }
 
@@ -202,7 +213,11 @@ pub(super) fn place(
 }
 
 /// Whether what is there may be lost.
-fn check(there: &[Present], replace: &Replace, record: &Record) -> Result<(), ChangeError> {
+pub(super) fn check(
+    there: &[Present],
+    replace: &Replace,
+    record: &Record,
+) -> Result<(), ChangeError> {
     let may = match replace {
         Replace::Never => there.is_empty(),
         // What was to be replaced is gone, or still there.
@@ -314,16 +329,20 @@ impl Local {
 }
 
 impl Local {
-    /// Puts what HubSpot knows of a recording into its record.
+    /// Puts what HubSpot knows of a recording into its record, if what it knew is still `was`.
     pub(super) fn remember(
         &self,
         id: &RecordingId,
+        was: Option<&serde_json::Value>,
         hubspot: &serde_json::Value,
     ) -> Result<(), ChangeError> {
         let place = Place::find(self, id)?;
         let record = place.record()?;
         if record.erased_at.is_some() {
             return Err(StoreError::Erased.into());
+        }
+        if record.hubspot.as_ref() != was {
+            return Err(ChangeError::Busy);
         }
         let text = Record {
             hubspot: Some(hubspot.clone()),

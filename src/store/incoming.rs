@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::local::failure;
 use super::upload::is_to_stay;
-use super::{ChangeError, Local, StoreError, Version};
+use super::{ChangeError, Local, Store, StoreError, Version};
 use crate::recording::{UnixTime, hex};
 
 /// The directory of files that are no recordings yet, beneath the store's root and so on its file
@@ -25,17 +25,24 @@ const DIRECTORY: &str = "+incoming";
 ///
 /// All of its calls wait for the disk.
 pub struct Incoming {
-    pub(super) local: Arc<Local>,
-    pub(super) file: Temporary,
+    pub(super) way: Way,
     hash: Sha256,
     length: u64,
     limit: u64,
 }
 
+/// Where the bytes lie until they have a place.
+pub(super) enum Way {
+    /// On the store's own disk, where a rename gives them their place.
+    Local(Arc<Local>, Temporary),
+    /// In a file of this machine without a name, since a sound is judged before it is sent.
+    #[cfg(feature = "object")]
+    Bucket(Arc<super::Object>, File),
+}
+
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("name", &self.file.name)
             .field("length", &self.length)
             .finish_non_exhaustive()
     }
@@ -43,11 +50,17 @@ impl fmt::Debug for Incoming {
 
 impl Incoming {
     /// An empty one, that takes no more than `limit` bytes.
-    pub(super) fn begin(local: Arc<Local>, limit: u64) -> Result<Self, ChangeError> {
-        let file = Temporary::create(&directory(&local)?)?;
+    pub(super) fn begin(store: &Store, limit: u64) -> Result<Self, ChangeError> {
+        let way = match store {
+            Store::Local(local) => {
+                let file = Temporary::create(&directory(local)?)?;
+                Way::Local(Arc::clone(local), file)
+            }
+            #[cfg(feature = "object")]
+            Store::Object(object) => Way::Bucket(Arc::clone(object), tempfile::tempfile()?),
+        };
         Ok(Self {
-            local,
-            file,
+            way,
             hash: Sha256::new(),
             length: 0,
             limit,
@@ -63,7 +76,7 @@ impl Incoming {
         if length > self.limit {
             return Err(ChangeError::TooLarge(self.limit));
         }
-        (&self.file.file).write_all(bytes)?;
+        self.file().write_all(bytes)?;
         self.hash.update(bytes);
         self.length = length;
         Ok(())
@@ -85,7 +98,11 @@ impl Incoming {
     /// it is to be read by offsets.
     #[must_use]
     pub const fn file(&self) -> &File {
-        &self.file.file
+        match &self.way {
+            Way::Local(_, temporary) => &temporary.file,
+            #[cfg(feature = "object")]
+            Way::Bucket(_, file) => file,
+        }
     }
 }
 
@@ -191,9 +208,14 @@ pub(super) fn directory(local: &Local) -> Result<Arc<OwnedFd>, ChangeError> {
     Ok(Arc::new(opened?))
 }
 
-/// Whether the file system has room for so many bytes.
-pub(super) fn room_for(local: &Local, length: u64) -> Result<(), ChangeError> {
-    let free = rustix::fs::fstatvfs(local.root())?;
+/// Whether the file system has room for so many bytes: the store's, or that of what is on its way
+/// into a bucket.
+pub(super) fn room_for(store: &Store, length: u64) -> Result<(), ChangeError> {
+    let free = match store {
+        Store::Local(local) => rustix::fs::fstatvfs(local.root())?,
+        #[cfg(feature = "object")]
+        Store::Object(_) => rustix::fs::statvfs(tempfile::env::temp_dir())?,
+    };
     if free.f_bavail.saturating_mul(free.f_frsize) < length {
         return Err(Errno::NOSPC.into());
     }

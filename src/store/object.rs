@@ -1,20 +1,25 @@
 //! A bucket: recordings and their records as objects, under the names they have in a directory.
 //!
 //! What a request may have is decided elsewhere; of the store is asked what a name stands for, and
-//! then for absolute ranges of that very version (`If-Match`). Nothing is written here, and nothing
-//! of an object is kept but what was said of it, for two seconds.
+//! then for absolute ranges of that very version (`If-Match`). How a bucket is changed is `write`'s to
+//! say. Nothing of an object is kept but what was said of it, for two seconds.
 
 mod connect;
 mod fetch;
 mod http;
+mod journal;
+mod parts;
 mod presign;
 mod ranged;
+mod records;
+mod send;
 mod sliced;
 mod slices;
+mod write;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -30,6 +35,8 @@ use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
 pub use self::http::Lean;
+pub(super) use self::journal::Published;
+pub(super) use self::parts::Parts;
 pub use self::presign::{Presigned, Presigner};
 pub use self::sliced::Sliced;
 use self::slices::ObjectId;
@@ -76,6 +83,9 @@ pub struct Object {
     slices: Option<Arc<Slices>>,
     trust: u64,
     presigner: Option<Presigner>,
+    /// The store keeps to conditions, of puts and of copies.
+    conditions: OnceLock<()>,
+    copies: OnceLock<()>,
 }
 
 impl fmt::Debug for Object {
@@ -133,6 +143,8 @@ impl Object {
             slices: None,
             trust: MOST,
             presigner: None,
+            conditions: OnceLock::new(),
+            copies: OnceLock::new(),
         }
     }
 
@@ -322,17 +334,7 @@ impl Object {
 
     /// The record beside a recording; one that is not there says nothing.
     async fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
-        let key = self.key(&format!("{id}.json"))?;
-        let (result, _permit) = match self.client.ask(&key, GetOptions::default()).await {
-            Err(StoreError::NotFound(_)) => return Ok(Record::default()),
-            asked => asked?,
-        };
-        if result.meta.size > MAX_RECORD {
-            return Err(StoreError::Upstream("a record of more than 1 MiB".into()));
-        }
-        let text = timeout(self.client.timeout, result.bytes()).await;
-        let text = text.map_err(|_| StoreError::TimedOut)?.map_err(failure)?;
-        Record::read(&text).map_err(StoreError::Record)
+        Ok(self.kept(id).await?.record)
     }
 
     /// Ids are taken as they are: their charset needs no escapes, and one `~` stays one.

@@ -23,6 +23,12 @@ pub struct Record {
     /// What HubSpot knows of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hubspot: Option<Value>,
+    /// What is being put into a bucket, and by whom: nobody else may touch the recording meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<Claim>,
+    /// Who publishes it out of a bucket: nobody else may meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publishing: Option<String>,
     /// It must not be erased or replaced.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub legal_hold: bool,
@@ -46,6 +52,30 @@ pub struct FileFacts {
     /// The tag that a bucket gave this version; absent for a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+}
+
+/// A put that is under way in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who puts it: a name that nothing else has.
+    pub by: String,
+    /// The ending of its name.
+    pub format: String,
+    /// SHA-256 of the bytes, 64 hex digits.
+    pub sha256: String,
+    /// Nothing but this claim keeps it from overwriting what comes meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overwrites: bool,
+}
+
+#[cfg(feature = "object")]
+impl Claim {
+    /// Whether another one may put while this one stands: the same bytes, where neither can undo
+    /// what the other has done.
+    pub(super) fn lets_in(&self, other: &Self) -> bool {
+        let same = self.format == other.format && self.sha256 == other.sha256;
+        self.by == other.by || (same && !self.overwrites)
+    }
 }
 
 impl Record {

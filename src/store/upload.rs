@@ -4,7 +4,8 @@
 //! Two files stand for one: `{name}.part` holds the bytes, `{name}.upload` says for which recording
 //! and how many. The length of the first is the offset at which the next part begins, except behind
 //! a mark: bytes from there on count only once they have been checked. Where the second stands alone,
-//! the bytes have got their place in the store.
+//! the bytes have got their place in the store. In a bucket the bytes are objects (`object/parts.rs`),
+//! so that any replica goes on with them.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::change::place;
 use super::incoming::{Temporary, directory, random_name, size};
 use super::place::digest;
-use super::{ChangeError, Local, Put, Replace, StoreError, Version};
+use super::{ChangeError, Local, Put, Replace, Store, StoreError, Version};
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 
 /// What is known of an upload besides its bytes.
@@ -31,18 +32,31 @@ struct State {
     format: Option<String>,
     /// Bytes from here on have not been checked.
     unchecked_from: Option<u64>,
+    /// Said in a bucket of bytes that have got their place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    placed: bool,
+}
+
+/// Where the bytes lie.
+#[derive(Debug)]
+enum Ground {
+    Local {
+        local: Arc<Local>,
+        directory: Arc<OwnedFd>,
+        /// `None` when they have got their place.
+        bytes: Option<Temporary>,
+    },
+    #[cfg(feature = "object")]
+    Bucket(super::object::Parts),
 }
 
 /// An upload, locked against others who would go on with it.
 #[derive(Debug)]
 pub struct Upload {
-    local: Arc<Local>,
-    directory: Arc<OwnedFd>,
+    ground: Ground,
     name: String,
     recording: RecordingId,
     state: State,
-    /// `None` when they have got their place.
-    bytes: Option<Temporary>,
     offset: u64,
     modified: Option<UnixTime>,
 }
@@ -50,14 +64,12 @@ pub struct Upload {
 impl Upload {
     /// Begins one of `length` bytes, which are said to be of this format.
     pub(super) fn begin(
-        local: Arc<Local>,
+        store: &Store,
         recording: RecordingId,
         length: u64,
         media: Option<MediaType>,
     ) -> Result<Self, ChangeError> {
-        let directory = directory(&local)?;
         let name = random_name()?;
-        let mut bytes = Temporary::named(&directory, part(&name))?;
         let state = State {
             app: recording.app.to_string(),
             account: recording.account.to_string(),
@@ -65,55 +77,64 @@ impl Upload {
             length,
             format: media.map(|media| media.extension().to_owned()),
             unchecked_from: None,
+            placed: false,
         };
-        bytes.keep = true;
-        let modified = Version::of_file(&bytes.file)?.modified();
-        let upload = Self {
-            local,
-            directory,
+        let mut upload = Self {
+            ground: match store {
+                Store::Local(local) => {
+                    let directory = directory(local)?;
+                    let mut bytes = Temporary::named(&directory, part(&name))?;
+                    bytes.keep = true;
+                    Ground::Local {
+                        local: Arc::clone(local),
+                        directory,
+                        bytes: Some(bytes),
+                    }
+                }
+                #[cfg(feature = "object")]
+                Store::Object(object) => {
+                    Ground::Bucket(super::object::Parts::begin(object, &name)?)
+                }
+            },
             name,
             recording,
             state,
-            bytes: Some(bytes),
             offset: 0,
-            modified,
+            modified: None,
         };
-        upload.save()?;
+        upload.modified = upload.save()?;
         Ok(upload)
     }
 
     /// Goes on with the one of this name.
-    pub(super) fn resume(local: Arc<Local>, name: &str) -> Result<Self, ChangeError> {
-        let missing = || StoreError::NotFound("no such upload");
-        let directory = directory(&local)?;
-        let bytes = match Temporary::open(&directory, part(name)) {
-            Err(ChangeError::Store(StoreError::NotFound(_))) => None,
-            opened => Some(opened?),
+    pub(super) fn resume(store: &Store, name: &str) -> Result<Self, ChangeError> {
+        let Found {
+            ground,
+            text,
+            offset,
+            modified,
+        } = match store {
+            Store::Local(local) => find_local(local, name)?,
+            #[cfg(feature = "object")]
+            Store::Object(object) => {
+                let (parts, text, modified) = super::object::Parts::resume(object, name)?;
+                Found {
+                    offset: Some(parts.length()),
+                    ground: Ground::Bucket(parts),
+                    text,
+                    modified,
+                }
+            }
         };
-        let mut text = Vec::new();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file: File = match openat(&*directory, state(name), flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Err(missing().into()),
-            opened => opened?.into(),
-        };
-        file.read_to_end(&mut text)?;
         let state: State = serde_json::from_slice(&text).map_err(StoreError::Record)?;
-        let recording =
-            RecordingId::new(&state.app, &state.account, &state.external).map_err(|_| missing())?;
-        let last = bytes.as_ref().map_or(&file, |bytes| &bytes.file);
-        let version = Version::of_file(last)?;
+        let recording = RecordingId::new(&state.app, &state.account, &state.external);
         let mut upload = Self {
-            local,
-            directory,
+            ground,
             name: name.to_owned(),
-            recording,
-            offset: match bytes {
-                Some(_) => version.length,
-                None => state.length,
-            },
+            recording: recording.map_err(|_| MISSING)?,
+            offset: offset.filter(|_| !state.placed).unwrap_or(state.length),
             state,
-            bytes,
-            modified: version.modified(),
+            modified,
         };
         // Whoever was to check them was cut off.
         upload.forget_unchecked()?;
@@ -156,11 +177,22 @@ impl Upload {
         self.modified
     }
 
-    /// Its bytes, all of which have come and have no place yet.
-    #[must_use]
-    pub fn whole(&self) -> Option<&File> {
-        let bytes = self.bytes.as_ref()?;
-        (self.offset == self.state.length).then_some(&bytes.file)
+    /// Its bytes, if all of them have come and have no place yet.
+    ///
+    /// # Errors
+    /// They cannot be had.
+    pub fn whole(&self) -> Result<Option<File>, ChangeError> {
+        if self.offset != self.state.length || self.state.placed {
+            return Ok(None);
+        }
+        match &self.ground {
+            Ground::Local { bytes, .. } => {
+                let bytes = bytes.as_ref().map(|bytes| bytes.file.try_clone());
+                Ok(bytes.transpose()?)
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => Ok(Some(parts.gathered()?)),
+        }
     }
 
     /// Takes the next bytes. Waits for the disk.
@@ -173,11 +205,22 @@ impl Upload {
             return Ok(());
         }
         let after = self.offset.saturating_add(size(bytes));
-        let (Some(part), true) = (&self.bytes, after <= self.state.length) else {
+        if after > self.state.length {
             return Err(ChangeError::TooLarge(self.state.length));
-        };
-        (&part.file).seek(SeekFrom::Start(self.offset))?;
-        (&part.file).write_all(bytes)?;
+        }
+        match &mut self.ground {
+            Ground::Local {
+                bytes: Some(part), ..
+            } => {
+                (&part.file).seek(SeekFrom::Start(self.offset))?;
+                (&part.file).write_all(bytes)?;
+            }
+            Ground::Local { bytes: None, .. } => {
+                return Err(ChangeError::TooLarge(self.state.length));
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => parts.write(bytes)?,
+        }
         self.offset = after;
         Ok(())
     }
@@ -187,8 +230,18 @@ impl Upload {
     /// # Errors
     /// The disk's.
     pub fn mark(&mut self) -> Result<(), ChangeError> {
-        self.state.unchecked_from = Some(self.offset);
-        self.save()
+        match &mut self.ground {
+            Ground::Local { .. } => {
+                self.state.unchecked_from = Some(self.offset);
+                self.save().map(drop)
+            }
+            // They go no further than this machine before.
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => {
+                parts.mark();
+                Ok(())
+            }
+        }
     }
 
     /// Ends a part: brings it to the disk, and counts what was to be checked if it held.
@@ -196,11 +249,15 @@ impl Upload {
     /// # Errors
     /// The disk's.
     pub fn end_part(&mut self, holds: bool) -> Result<(), ChangeError> {
-        if !holds {
-            return self.forget_unchecked();
-        }
-        if let Some(bytes) = &self.bytes {
-            bytes.file.sync_all()?;
+        match &mut self.ground {
+            _ if !holds => return self.forget_unchecked(),
+            Ground::Local { bytes, .. } => {
+                if let Some(bytes) = bytes {
+                    bytes.file.sync_all()?;
+                }
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => parts.end()?,
         }
         if self.state.unchecked_from.take().is_some() {
             self.save()?;
@@ -209,32 +266,61 @@ impl Upload {
     }
 
     fn forget_unchecked(&mut self) -> Result<(), ChangeError> {
-        let Some(offset) = self.state.unchecked_from else {
+        let offset = self.state.unchecked_from.take();
+        let bytes = match &mut self.ground {
+            Ground::Local { bytes, .. } => bytes.as_ref(),
+            #[cfg(feature = "object")]
+            Ground::Bucket(_) if self.state.placed => return Ok(()),
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => {
+                self.offset = parts.forget()?;
+                return Ok(());
+            }
+        };
+        let Some(offset) = offset else {
             return Ok(());
         };
-        if let Some(bytes) = &self.bytes {
+        if let Some(bytes) = bytes {
             bytes.file.set_len(offset)?;
             self.offset = offset;
         }
-        self.state.unchecked_from = None;
-        self.save()
+        self.save().map(drop)
     }
 
-    /// Gives it its place, as [`Incoming::put`](super::Incoming::put) does.
+    /// Gives its `whole` bytes their place, as [`Incoming::put`](super::Incoming::put) does.
     ///
     /// # Errors
     /// [`ChangeError`]; it can be tried again.
     pub fn put(
-        &self,
+        &mut self,
+        whole: &File,
         path: &MediaPath,
         audio: Option<serde_json::Value>,
     ) -> Result<Put, ChangeError> {
-        let bytes = self.bytes.as_ref();
-        let bytes = bytes.ok_or(StoreError::NotFound("it has its place already"))?;
-        let sha256 = digest(&bytes.file)?;
-        let put = place(&self.local, bytes, sha256, path, &Replace::Never, audio)?;
-        remove(&self.directory, &part(&self.name))?;
-        Ok(put)
+        let sha256 = digest(whole)?;
+        match &self.ground {
+            Ground::Local {
+                local,
+                directory,
+                bytes,
+            } => {
+                let bytes = bytes.as_ref();
+                let bytes = bytes.ok_or(StoreError::NotFound("it has its place already"))?;
+                let put = place(local, bytes, sha256, path, &Replace::Never, audio)?;
+                remove(directory, &part(&self.name))?;
+                Ok(put)
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => {
+                let put = parts
+                    .object
+                    .put(whole, sha256, path, &Replace::Never, audio)?;
+                self.state.placed = true;
+                self.save()?;
+                parts.remove()?;
+                Ok(put)
+            }
+        }
     }
 
     /// Gives it up.
@@ -242,19 +328,73 @@ impl Upload {
     /// # Errors
     /// The disk's.
     pub fn give_up(self) -> Result<(), ChangeError> {
-        // In this order: bytes alone are nothing, a state alone is an upload that was put.
-        remove(&self.directory, &state(&self.name))?;
-        remove(&self.directory, &part(&self.name))?;
-        Ok(())
+        match &self.ground {
+            Ground::Local { directory, .. } => {
+                // In this order: bytes alone are nothing, a state alone is an upload that was put.
+                remove(directory, &state(&self.name))?;
+                remove(directory, &part(&self.name))?;
+                Ok(())
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => parts.give_up(),
+        }
     }
 
-    fn save(&self) -> Result<(), ChangeError> {
+    /// Writes down its state, and says when that was.
+    fn save(&self) -> Result<Option<UnixTime>, ChangeError> {
         let text = serde_json::to_vec(&self.state).map_err(StoreError::Record)?;
-        let written = Temporary::holding(&self.local, &text)?;
-        written.rename(&*self.directory, &state(&self.name))?;
-        fsync(&*self.directory)?;
-        Ok(())
+        match &self.ground {
+            Ground::Local {
+                local, directory, ..
+            } => {
+                let written = Temporary::holding(local, &text)?;
+                written.rename(&**directory, &state(&self.name))?;
+                fsync(&**directory)?;
+                Ok(Version::of_file(&written.file)?.modified())
+            }
+            #[cfg(feature = "object")]
+            Ground::Bucket(parts) => parts.save(text),
+        }
     }
+}
+
+const MISSING: StoreError = StoreError::NotFound("no such upload");
+
+/// What there is of an upload.
+struct Found {
+    ground: Ground,
+    /// Its state, as it was saved.
+    text: Vec<u8>,
+    /// Bytes so far; `None` when they have got their place.
+    offset: Option<u64>,
+    modified: Option<UnixTime>,
+}
+
+fn find_local(local: &Arc<Local>, name: &str) -> Result<Found, ChangeError> {
+    let directory = directory(local)?;
+    let bytes = match Temporary::open(&directory, part(name)) {
+        Err(ChangeError::Store(StoreError::NotFound(_))) => None,
+        opened => Some(opened?),
+    };
+    let mut text = Vec::new();
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file: File = match openat(&*directory, state(name), flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(MISSING.into()),
+        opened => opened?.into(),
+    };
+    file.read_to_end(&mut text)?;
+    let last = bytes.as_ref().map_or(&file, |bytes| &bytes.file);
+    let version = Version::of_file(last)?;
+    Ok(Found {
+        offset: bytes.as_ref().map(|_| version.length),
+        ground: Ground::Local {
+            local: Arc::clone(local),
+            directory,
+            bytes,
+        },
+        text,
+        modified: version.modified(),
+    })
 }
 
 const PART: &str = "part";

@@ -83,7 +83,7 @@ pub(in crate::cli) struct Publish {
 
 #[derive(Debug, Args)]
 struct Storage {
-    /// Directory of recordings [default: storage]
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
     #[arg(long, value_name = "DIR")]
     storage: Option<String>,
 }
@@ -116,9 +116,9 @@ impl Attach {
         let call = self.id.get();
         let work = Work::of(config, &self.call, Until::Logged)?;
         block_on(async {
-            let found = work.find(&recording).await?;
-            let _claim = work.claim(&found.path)?;
-            let mut journal = work.journal(&recording)?;
+            let found = work.find(&recording)?;
+            let _claim = work.claim(&found.path, self.manner.dry_run)?;
+            let (mut journal, mut keeper) = work.journal(&recording)?;
             if let Some(other) = journal.call_id.filter(|other| *other != call) {
                 let error = anyhow!("{recording} is the recording of call {other} already");
                 return Err(Failure::new(Failure::FINDINGS, error));
@@ -131,8 +131,8 @@ impl Attach {
             let client = client(&config.hubspot)?;
             client.send(&request).await?;
             journal.logged(call);
-            work.keeper(&recording).keep(&journal)?;
-            work.run(&client, app, &recording, &mut journal).await?;
+            keeper.keep(&journal)?;
+            work.run(&client, app, &mut journal, keeper).await?;
             report(&recording, &journal, self.manner.json);
             Ok(0)
         })

@@ -1,6 +1,6 @@
 //! Publishing as the commands share it: the store, the journal in its records, what is left to send.
 
-use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::call::{CallFlags, Whose};
 use super::publish::unreadable;
 use super::{Manner, client, described, show_request, show_requests};
-use crate::cli::serve::open_for_changes;
+use crate::cli::serve::open_store;
 use crate::cli::{Failure, Outcome, now, print};
 use crate::config::Config;
-use crate::doctor::{Grade, check_file};
+use crate::doctor::{Grade, Heard, check_file, check_opened};
 use crate::hubspot::client::Client;
 use crate::hubspot::journal::{Journal, Step};
 use crate::hubspot::names::Status;
@@ -21,14 +21,12 @@ use crate::hubspot::publish::{Keeper, Publication, PublishError, Until};
 use crate::hubspot::request::Request;
 use crate::hubspot::wire::{self, Details};
 use crate::recording::{MediaPath, RecordingId, UnixTime};
-use crate::store::{ChangeError, Found, Store, StoreError};
+use crate::store::{ChangeError, Found, Publishing, Store, StoreError};
 
 /// What all of these commands need.
 pub(super) struct Work<'a> {
     pub(super) config: &'a Config,
     pub(super) store: Store,
-    /// Where that is.
-    pub(super) directory: &'a Path,
     pub(super) call: &'a CallFlags,
     pub(super) until: Until,
     /// Whether the file is checked before its call is logged; if so, whether playing is enough.
@@ -43,11 +41,9 @@ impl<'a> Work<'a> {
         call: &'a CallFlags,
         until: Until,
     ) -> Result<Self, Failure> {
-        let (store, directory) = open_for_changes(config)?;
         Ok(Self {
             config,
-            store,
-            directory,
+            store: open_store(config)?,
             call,
             until,
             check: None,
@@ -56,9 +52,9 @@ impl<'a> Work<'a> {
     }
 
     pub(super) async fn one(&self, app: u32, recording: &RecordingId, manner: Manner) -> Outcome {
-        let found = self.find(recording).await?;
-        let _claim = self.claim(&found.path)?;
-        let mut journal = self.journal(recording)?;
+        let found = self.find(recording)?;
+        let _claim = self.claim(&found.path, manner.dry_run)?;
+        let (mut journal, keeper) = self.journal(recording)?;
         self.plan(&mut journal, app, &found)?;
         if manner.dry_run {
             return Ok(show_requests(
@@ -68,7 +64,7 @@ impl<'a> Work<'a> {
             ));
         }
         let client = client(&self.config.hubspot)?;
-        self.run(&client, app, recording, &mut journal).await?;
+        self.run(&client, app, &mut journal, keeper).await?;
         report(recording, &journal, manner.json);
         Ok(0)
     }
@@ -77,18 +73,18 @@ impl<'a> Work<'a> {
         &self,
         client: &Client,
         app: u32,
-        recording: &RecordingId,
         journal: &mut Journal,
+        mut keeper: RecordKeeper<'_>,
     ) -> Result<(), PublishError<ChangeError>> {
         let index_wait = self.config.hubspot.index_wait;
         let publication = Publication {
             client,
-            recording,
+            recording: keeper.recording,
             app,
             index_wait,
             until: self.until,
         };
-        publication.run(journal, &mut self.keeper(recording)).await
+        publication.run(journal, &mut keeper).await
     }
 
     /// Every recording that is not published, one after the other: HubSpot counts requests.
@@ -165,18 +161,18 @@ impl<'a> Work<'a> {
         client: Option<&Client>,
         recording: &RecordingId,
     ) -> Result<Option<Value>, Failure> {
-        let mut journal = self.journal(recording)?;
+        let (mut journal, keeper) = self.journal(recording)?;
         if journal.is_complete() {
             return Ok(None);
         }
         let app = super::app_number(recording.app.as_str())
             .map_err(|problem| Failure::new(Failure::FINDINGS, anyhow!(problem)))?;
-        let found = self.find(recording).await?;
-        let _claim = self.claim(&found.path)?;
+        let found = self.find(recording)?;
+        let _claim = self.claim(&found.path, client.is_none())?;
         self.plan(&mut journal, app, &found)?;
         match client {
             Some(client) => {
-                self.run(client, app, recording, &mut journal).await?;
+                self.run(client, app, &mut journal, keeper).await?;
                 Ok(Some(said(recording, &journal)))
             }
             None => {
@@ -191,43 +187,51 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) async fn find(&self, recording: &RecordingId) -> Result<Found, Failure> {
-        self.store
-            .find(recording)
-            .await
-            .map_err(|error| match error {
-                StoreError::NotFound(_) | StoreError::Erased => {
-                    let place = self.directory.display();
-                    Failure::new(
-                        Failure::FINDINGS,
-                        anyhow!("{recording} is not in {place}: {error}"),
-                    )
-                }
-                error => Failure::new(Failure::IO, error),
-            })
-    }
-
-    pub(super) fn claim(&self, path: &MediaPath) -> Result<File, Failure> {
-        self.store.claim(path)?.ok_or_else(|| {
-            let error = anyhow!("another process is publishing {}", path.recording);
-            Failure::new(Failure::TRY_AGAIN, error)
+    pub(super) fn find(&self, recording: &RecordingId) -> Result<Found, Failure> {
+        self.store.found(recording).map_err(|error| match error {
+            ChangeError::Store(error) if error.is_absent() => {
+                let place = &self.config.storage;
+                let problem = anyhow!("{recording} is not in {place}: {error}");
+                Failure::new(Failure::FINDINGS, problem)
+            }
+            error => error.into(),
         })
     }
 
-    pub(super) fn journal(&self, recording: &RecordingId) -> Result<Journal, Failure> {
+    /// Keeps others from publishing a recording; in a dry run there is no need to.
+    pub(super) fn claim(
+        &self,
+        path: &MediaPath,
+        dry_run: bool,
+    ) -> Result<Option<Publishing>, Failure> {
+        if dry_run {
+            return Ok(None);
+        }
+        let claimed = self.store.claim(path)?;
+        let claimed = claimed.ok_or_else(|| {
+            let error = anyhow!("another process is publishing {}", path.recording);
+            Failure::new(Failure::TRY_AGAIN, error)
+        })?;
+        Ok(Some(claimed))
+    }
+
+    /// What is known of a recording's way, and who keeps what becomes of it.
+    pub(super) fn journal<'b>(
+        &'b self,
+        recording: &'b RecordingId,
+    ) -> Result<(Journal, RecordKeeper<'b>), Failure> {
         let (_, record) = self.store.present(recording)?;
-        Journal::read(record.hubspot.as_ref())
+        let journal = Journal::read(record.hubspot.as_ref())
             .with_context(|| {
                 format!("the record of {recording}: what it says of HubSpot cannot be read")
             })
-            .map_err(|error| Failure::new(Failure::IO, error))
-    }
-
-    pub(super) fn keeper<'b>(&'b self, recording: &'b RecordingId) -> RecordKeeper<'b> {
-        RecordKeeper {
+            .map_err(|error| Failure::new(Failure::IO, error))?;
+        let keeper = RecordKeeper {
             store: &self.store,
             recording,
-        }
+            was: record.hubspot,
+        };
+        Ok((journal, keeper))
     }
 
     pub(super) fn plan(
@@ -238,7 +242,8 @@ impl<'a> Work<'a> {
     ) -> Result<(), Failure> {
         let recording = &found.path.recording;
         if let Some(playback_only) = self.check.filter(|_| journal.call_id.is_none()) {
-            checked(&self.directory.join(found.path.store_path()), playback_only)?;
+            let heard = check_opened(self.store.file(&found.path)?, found.path.media.extension());
+            fit(Path::new(&found.path.store_path()), heard, playback_only)?;
         }
         let (there, _) = self.store.present(recording)?;
         let stored = there
@@ -294,7 +299,15 @@ pub(super) fn plan(
 
 /// Refuses what HubSpot could not use, and gives the duration of what it can.
 pub(super) fn checked(file: &Path, playback_only: bool) -> Result<Option<Duration>, Failure> {
-    let heard = check_file(file).map_err(|error| unreadable(file, error))?;
+    fit(file, check_file(file), playback_only)
+}
+
+fn fit(
+    file: &Path,
+    heard: io::Result<Heard>,
+    playback_only: bool,
+) -> Result<Option<Duration>, Failure> {
+    let heard = heard.map_err(|error| unreadable(file, error))?;
     let failed = heard
         .checks
         .into_iter()
@@ -331,17 +344,23 @@ pub(super) fn requests(config: &Config, journal: &Journal, until: Until) -> Vec<
     all
 }
 
-/// Keeps the journal in the recording's record.
+/// Keeps the journal in the recording's record, as long as nobody else keeps another one there.
 pub(super) struct RecordKeeper<'a> {
     store: &'a Store,
     recording: &'a RecordingId,
+    /// What the record says.
+    was: Option<Value>,
 }
 
 impl Keeper for RecordKeeper<'_> {
     type Error = ChangeError;
 
     fn keep(&mut self, journal: &Journal) -> Result<(), ChangeError> {
-        self.store.remember(self.recording, &journal.value())
+        let value = journal.value();
+        self.store
+            .remember(self.recording, self.was.as_ref(), &value)?;
+        self.was = Some(value);
+        Ok(())
     }
 
     fn now(&self) -> UnixTime {
@@ -400,8 +419,14 @@ impl From<ChangeError> for Failure {
             | ChangeError::Young
             | ChangeError::TooLarge(_)
             | ChangeError::Store(StoreError::NotFound(_) | StoreError::Erased) => Self::FINDINGS,
-            ChangeError::Busy => Self::TRY_AGAIN,
+            ChangeError::Busy | ChangeError::Store(StoreError::Busy | StoreError::Replaced) => {
+                Self::TRY_AGAIN
+            }
             ChangeError::Bucket => Self::USAGE,
+            ChangeError::Unguarded
+            | ChangeError::Store(
+                StoreError::Unreachable(_) | StoreError::TimedOut | StoreError::Upstream(_),
+            ) => Self::UNAVAILABLE,
             ChangeError::Full(_) | ChangeError::Store(_) => Self::IO,
         };
         Self::new(code, error)

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
@@ -146,6 +146,11 @@ impl Bucket {
             .with_bucket_name(&self.name)
             .with_retry(retries(limits))
             .with_http_connector(Lean);
+        let copies = AmazonS3ConfigKey::CopyIfNotExists;
+        if builder.get_config_value(&copies).is_none() {
+            // S3's own way of a copy on condition; some that speak S3 have another.
+            builder = builder.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
+        }
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }

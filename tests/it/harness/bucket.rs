@@ -1,15 +1,22 @@
-//! Buckets: one in this process that does what it is told, and moto.
+//! Buckets: one in this process that does what it is told, moto, azurite, and Garage.
 
+pub mod azurite;
+mod garage;
 mod sigv4;
+mod writes;
+
+pub use azurite::Azurite;
+pub use garage::Garage;
+pub use writes::Spoilt;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use tonearm::store::{CacheSettings, Limits, Object, Slices, Store};
@@ -39,16 +46,43 @@ pub enum Fault {
     Late(Duration),
 }
 
+/// What lies in it under a key.
+#[derive(Clone)]
+struct Kept {
+    bytes: Vec<u8>,
+    etag: String,
+    modified: SystemTime,
+}
+
 /// What is in it, and what it was asked.
-#[derive(Default)]
 struct Inside {
-    objects: BTreeMap<String, (Vec<u8>, String)>,
+    objects: BTreeMap<String, Kept>,
     faults: VecDeque<Fault>,
     asked: Vec<String>,
     versions: u64,
     /// Connections are closed over their requests.
     gone: bool,
     refused: usize,
+    now: SystemTime,
+    /// Uploads in parts that have neither been completed nor aborted.
+    uploads: BTreeMap<String, BTreeMap<u32, Vec<u8>>>,
+    spoilt: Vec<(String, Spoilt)>,
+    /// So many changes are still made and answered.
+    lives: Option<usize>,
+}
+
+impl Inside {
+    fn keep(&mut self, key: &str, bytes: &[u8]) -> String {
+        self.versions += 1;
+        let etag = format!("\"v{}\"", self.versions);
+        let kept = Kept {
+            bytes: bytes.into(),
+            etag: etag.clone(),
+            modified: self.now,
+        };
+        self.objects.insert(key.into(), kept);
+        etag
+    }
 }
 
 /// An S3 that speaks as much as is needed, and fails as it is told.
@@ -61,7 +95,18 @@ impl FaultyS3 {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let inside = Arc::new(Mutex::new(Inside::default()));
+        let inside = Arc::new(Mutex::new(Inside {
+            objects: BTreeMap::new(),
+            faults: VecDeque::new(),
+            asked: Vec::new(),
+            versions: 0,
+            now: httpdate::parse_http_date(super::MODIFIED_DATE).unwrap(),
+            uploads: BTreeMap::new(),
+            spoilt: Vec::new(),
+            lives: None,
+            gone: false,
+            refused: 0,
+        }));
         let shared = Arc::clone(&inside);
         // Ends with the process; a test's bucket is small.
         std::thread::spawn(move || {
@@ -76,10 +121,7 @@ impl FaultyS3 {
     }
 
     pub fn put(&self, key: &str, bytes: &[u8]) {
-        let mut inside = self.inside.lock().unwrap();
-        inside.versions += 1;
-        let etag = format!("\"v{}\"", inside.versions);
-        inside.objects.insert(key.into(), (bytes.into(), etag));
+        self.inside.lock().unwrap().keep(key, bytes);
     }
 
     /// From now on nobody is answered, or everybody again.
@@ -140,6 +182,7 @@ pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
         .with_region("us-east-1")
         .with_access_key_id("key")
         .with_secret_access_key("secret")
+        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
 }
 
 pub fn object(store: Arc<dyn ObjectStore>, limits: Limits) -> Store {
@@ -155,10 +198,13 @@ pub fn key(name: &str) -> String {
 struct Asked {
     method: String,
     key: String,
+    query: String,
     range: Option<(usize, usize)>,
     if_match: Option<String>,
-    query: String,
     host: String,
+    if_none_match: Option<String>,
+    copy_source: Option<String>,
+    length: usize,
 }
 
 fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
@@ -167,6 +213,7 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let path = path.replace("%2B", "+");
     let mut asked = Asked {
         method,
         // A proxy is asked with the whole URL.
@@ -174,9 +221,12 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
             .split_once("/bucket/")
             .map_or("", |(_, key)| key)
             .to_owned(),
+        query: query.to_owned(),
         range: None,
         if_match: None,
-        query: query.to_owned(),
+        if_none_match: None,
+        copy_source: None,
+        length: 0,
         host: String::new(),
     };
     loop {
@@ -192,6 +242,9 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
             }
             "host" => value.clone_into(&mut asked.host),
             "if-match" => asked.if_match = Some(value.to_owned()),
+            "if-none-match" => asked.if_none_match = Some(value.to_owned()),
+            "x-amz-copy-source" => asked.copy_source = Some(value.replace("%2B", "+")),
+            "content-length" => asked.length = value.parse().ok()?,
             _ => {}
         }
     }
@@ -201,10 +254,21 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
+        if !matches!(&*asked.method, "GET" | "HEAD") {
+            let mut body = vec![0; asked.length];
+            reader.read_exact(&mut body)?;
+            if !writes::change(stream, &asked, &body, inside)? {
+                return Ok(());
+            }
+            continue;
+        }
         let (found, fault) = {
             let mut inside = inside.lock().unwrap();
             if inside.gone {
                 inside.refused += 1;
+                return Ok(());
+            }
+            if inside.lives == Some(0) {
                 return Ok(());
             }
             let range = asked.range.map(|(first, last)| format!(" {first}-{last}"));
@@ -234,15 +298,16 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
             }
         }
         if asked.query.contains("list-type") {
-            let xml = "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>";
-            plain(stream, "200 OK", xml)?;
+            plain(stream, "200 OK", &writes::listing(&asked, inside))?;
             continue;
         }
-        let Some((bytes, etag)) = found else {
+        let Some(kept) = found else {
             plain(stream, "404 Not Found", "")?;
             continue;
         };
-        if asked.if_match.is_some_and(|tag| tag != etag) && !matches!(fault, Fault::OtherVersion) {
+        if asked.if_match.is_some_and(|tag| tag != kept.etag)
+            && !matches!(fault, Fault::OtherVersion)
+        {
             plain(stream, "412 Precondition Failed", "")?;
             continue;
         }
@@ -251,7 +316,7 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
         }
         let fields = sigv4::overrides(&asked.query);
         let what = (&*asked.method, asked.range);
-        if !answer(stream, what, &bytes, (&etag, &fields), &fault)? {
+        if !answer(stream, what, &kept, &fields, &fault)? {
             return Ok(());
         }
     }
@@ -269,14 +334,15 @@ fn plain(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()
 fn answer(
     mut stream: &TcpStream,
     (method, range): (&str, Option<(usize, usize)>),
-    bytes: &[u8],
-    (etag, fields): (&str, &str),
+    kept: &Kept,
+    fields: &str,
     fault: &Fault,
 ) -> std::io::Result<bool> {
     if let Fault::Status(status) = fault {
         plain(stream, &format!("{status} As Told"), "")?;
         return Ok(true);
     }
+    let (bytes, etag) = (&kept.bytes, &*kept.etag);
     let total = bytes.len();
     let (mut first, mut last) = range.unwrap_or((0, total.wrapping_sub(1)));
     let mut status = if range.is_some() { 206 } else { 200 };
@@ -304,7 +370,7 @@ fn answer(
     }
     let mut head = format!(
         "HTTP/1.1 {status} OK\r\n{fields}ETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
-        super::MODIFIED_DATE,
+        httpdate::fmt_http_date(kept.modified),
         content.len()
     );
     if status == 206 {

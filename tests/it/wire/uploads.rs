@@ -13,6 +13,7 @@ pub const TUS: &str = "Tus-Resumable: 1.0.0";
 const PART: &str = "Content-Type: application/offset+octet-stream";
 
 /// `method target` of one who speaks tus, with this content.
+///
 /// An upload is locked while somebody brings it; a process that another test starts holds the lock
 /// too, from its fork to its exec.
 fn ask(server: &Server, method: &str, target: &str, fields: &[&str], content: &[u8]) -> Response {
@@ -41,7 +42,7 @@ fn ask_once(
     response
 }
 
-fn begin(server: &Server, id: &str, length: usize) -> String {
+pub fn begin(server: &Server, id: &str, length: usize) -> String {
     let target = format!("/api/v1/uploads/{OWNER}/{id}");
     let length = format!("Upload-Length: {length}");
     let begun = ask(server, "POST", &target, &[&length], b"");
@@ -50,7 +51,7 @@ fn begin(server: &Server, id: &str, length: usize) -> String {
     begun.field("location").unwrap().to_owned()
 }
 
-fn part(server: &Server, upload: &str, offset: usize, more: &[&str], bytes: &[u8]) -> Response {
+pub fn part(server: &Server, upload: &str, offset: usize, more: &[&str], bytes: &[u8]) -> Response {
     let offset = format!("Upload-Offset: {offset}");
     ask(
         server,
@@ -61,7 +62,7 @@ fn part(server: &Server, upload: &str, offset: usize, more: &[&str], bytes: &[u8
     )
 }
 
-fn offset(server: &Server, upload: &str) -> Option<usize> {
+pub fn offset(server: &Server, upload: &str) -> Option<usize> {
     let head = ask(server, "HEAD", upload, &[], b"");
     if head.status != 200 {
         assert_eq!(head.status, 404, "{head:?}");

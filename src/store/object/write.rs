@@ -1,0 +1,550 @@
+//! Changes of a bucket: a recording put, held, remembered of, or erased.
+//!
+//! # A put, step by step
+//!
+//! The bytes lie in a file of this machine first: the verdict on a sound reads at both ends and
+//! counts frames to the last one, and a part that the store drops has to be sent again. Then:
+//!
+//! 1. **Look**: the record with its version, and what lies there in every format. An erased id, a
+//!    hold, other bytes: refused. The same bytes: the record is completed if it lacks anything, and
+//!    that is success.
+//! 2. **Stage**: more than a part's bytes go to a name beneath `+incoming`, as a multipart upload
+//!    that is aborted when it fails. No id spells that name; nothing can be seen yet.
+//! 3. **Claim**: the record is put with `incoming` in it, on condition that it is the version that
+//!    was looked at (or that there is none). From here on nobody else touches this id (`records`).
+//! 4. **Place**: one request makes the whole recording visible: a put on condition that nothing is
+//!    there, or that the version there is the one that was looked at; or a copy of what was staged,
+//!    on condition that nothing is there. (A copy that replaces has no condition to give: the claim
+//!    alone guards it, and so lets nobody in.) Former formats are then deleted.
+//! 5. **Complete**: the record is put on condition that it is still the claimed one, with the digest
+//!    beside the store's own tag of this version, and without `incoming`. Only now it is told.
+//!
+//! Killed before 4, there is a claim without effect; the same bytes pass it, others once it has
+//! fallen. Killed after 4, the recording is there, served under the store's tag; the same put again
+//! finds its own bytes and completes the record. A failed condition at any step means that somebody
+//! else was there first, and begins the round again with what is there now: the same bytes are then
+//! success, others are refused. Two who put different bytes, in one format or in two, meet at 3;
+//! two of the same bytes at 3 or 4. What a tool that knows nothing of this puts in between is not
+//! overwritten either, but where a copy replaces.
+//!
+//! An erasure puts the tombstone into the record first, on condition that nobody holds a claim, and
+//! then deletes: from the tombstone on the URL answers 410 whatever lies there, and nothing can be
+//! placed. A hold, and what HubSpot knows, are one conditional put of the record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use object_store::path::Path;
+use object_store::{CopyMode, ObjectMeta, PutMode, UpdateVersion};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::records::{At, Kept, Seen};
+use super::send::{INCOMING, PART, Staged, wait};
+use super::{Object, Pinned, digest};
+use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, UnixTime, hex};
+use crate::select::ByteRange;
+use crate::store::change::check;
+use crate::store::incoming::random_name;
+use crate::store::record::{Claim, FileFacts};
+use crate::store::{ChangeError, Done, Erased, Found, Present, Put, Record, Replace, StoreError};
+
+/// How often a change begins anew because somebody else was there first.
+pub(super) const ROUNDS: u32 = 8;
+
+/// A put on its way.
+struct Putting<'a> {
+    object: &'a Arc<Object>,
+    file: &'a File,
+    sha256: [u8; 32],
+    path: &'a MediaPath,
+    replace: &'a Replace,
+    audio: Option<Value>,
+    claim: Claim,
+    staged: Option<Staged>,
+    /// What it has done so far.
+    done: Done,
+}
+
+impl Object {
+    /// Puts a file's bytes into their place, with what is known of their sound.
+    pub(in crate::store) fn put(
+        self: &Arc<Self>,
+        file: &File,
+        sha256: [u8; 32],
+        path: &MediaPath,
+        replace: &Replace,
+        audio: Option<Value>,
+    ) -> Result<Put, ChangeError> {
+        let mut putting = Putting {
+            object: self,
+            file,
+            sha256,
+            path,
+            replace,
+            audio,
+            claim: Claim {
+                by: random_name()?,
+                format: path.media.extension().to_owned(),
+                sha256: hex(&sha256),
+                overwrites: false,
+            },
+            staged: None,
+            done: Done::Same,
+        };
+        for _ in 0..ROUNDS {
+            if let Some(put) = putting.round()? {
+                self.forget(&path.recording);
+                return Ok(put);
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+
+    /// What was said of a recording before it was changed is not believed any more.
+    fn forget(&self, id: &RecordingId) {
+        for media in MediaType::ALL {
+            let recording = id.clone();
+            self.cache
+                .remove(&*MediaPath { recording, media }.url_path());
+        }
+    }
+}
+
+impl Putting<'_> {
+    /// Goes as far as nobody else is in the way; `None` where somebody was.
+    fn round(&mut self) -> Result<Option<Put>, ChangeError> {
+        let seen = self.object.look(&self.path.recording, Some(&self.claim))?;
+        let record = &seen.kept.record;
+        if record.erased_at.is_some() {
+            // Placed while it was erased: nobody else places anything there now.
+            if self.done != Done::Same {
+                self.object.remove(self.path)?;
+            }
+            return Err(StoreError::Erased.into());
+        }
+        let (same, others): (Vec<_>, Vec<_>) = seen
+            .there
+            .iter()
+            .partition(|at| at.present.path == *self.path);
+        let there = same.first().copied();
+        let may = check(&seen.present(), self.replace, record);
+        let is_there = match there {
+            Some(at) => self.object.sha256(at, record)? == self.sha256,
+            None => false,
+        };
+        match there.filter(|_| is_there) {
+            Some(at) if others.is_empty() || may.is_err() => {
+                return self.complete(&seen.kept, &at.meta);
+            }
+            Some(_) => {}
+            None => may?,
+        }
+        let Some(claimed) = self.claimed(&seen, !is_there)? else {
+            return Ok(None);
+        };
+        let changed = self.change(&seen, there, is_there, &others);
+        match changed {
+            Ok(Some(meta)) => {
+                let completed = self.complete(&claimed, &meta);
+                // Where it was completed all the same, there is no claim left to give up.
+                completed.inspect_err(|_| self.release(&claimed))
+            }
+            failed => {
+                self.release(&claimed);
+                failed.map(|_| None)
+            }
+        }
+    }
+
+    /// Makes this id ours.
+    fn claimed(&mut self, seen: &Seen, places: bool) -> Result<Option<Kept>, ChangeError> {
+        if places && self.staged.is_none() {
+            let length = self.file.metadata()?.len();
+            let staged = self.object.stage(self.file, length)?;
+            if matches!(staged, Staged::Many(_)) {
+                self.object.keeps_copies()?;
+            }
+            self.staged = Some(staged);
+        }
+        let staged_whole = matches!(self.staged, Some(Staged::Many(_)));
+        let replaces = seen.there.iter().any(|at| at.present.path == *self.path);
+        self.claim.overwrites = places && staged_whole && replaces;
+        let record = Record {
+            incoming: Some(self.claim.clone()),
+            ..seen.kept.record.clone()
+        };
+        self.object.swap(&self.path.recording, &seen.kept, record)
+    }
+
+    /// What may be done under a claim only.
+    fn change(
+        &mut self,
+        seen: &Seen,
+        there: Option<&At>,
+        is_there: bool,
+        others: &[&At],
+    ) -> Result<Option<ObjectMeta>, ChangeError> {
+        let meta = match there.filter(|_| is_there) {
+            Some(at) => at.meta.clone(),
+            None => match self.place(there)? {
+                Some(meta) => meta,
+                None => return Ok(None),
+            },
+        };
+        for other in others {
+            self.object.remove(&other.present.path)?;
+        }
+        self.done = if seen.there.is_empty() {
+            Done::Created
+        } else if is_there {
+            self.done
+        } else {
+            Done::Replaced
+        };
+        Ok(Some(meta))
+    }
+
+    /// Makes the recording visible, in the place of `there`; `None` where that has changed.
+    fn place(&mut self, there: Option<&At>) -> Result<Option<ObjectMeta>, ChangeError> {
+        let (object, key) = (
+            Arc::clone(self.object),
+            self.object.key(&self.path.store_path())?,
+        );
+        let version = there.map(|at| UpdateVersion {
+            e_tag: at.meta.e_tag.clone(),
+            version: at.meta.version.clone(),
+        });
+        let placed = match &self.staged {
+            Some(Staged::Few(bytes)) => {
+                let (bytes, key) = (bytes.clone(), key.clone());
+                let mode = version.map_or(PutMode::Create, PutMode::Update);
+                wait(async move { object.client.put(&key, bytes, mode).await })?.map(drop)
+            }
+            Some(Staged::Many(parked)) => {
+                let (from, key) = (parked.key.clone(), key.clone());
+                let mode = version.map_or(CopyMode::Create, |_| CopyMode::Overwrite);
+                wait(async move { object.client.copy(&from, &key, mode).await })?
+            }
+            None => None,
+        };
+        if placed.is_none() {
+            return Ok(None);
+        }
+        let object = Arc::clone(self.object);
+        let meta = match wait(async move { object.client.head(key).await }) {
+            // Taken away by other means.
+            Err(ChangeError::Store(StoreError::NotFound(_))) => return Ok(None),
+            meta => meta?,
+        };
+        if meta.size != self.file.metadata()?.len() {
+            let why = "an object of another length than was put";
+            return Err(StoreError::Upstream(why.into()).into());
+        }
+        Ok(Some(meta))
+    }
+
+    /// Says in the record what lies there, and ends a claim.
+    fn complete(&self, kept: &Kept, meta: &ObjectMeta) -> Result<Option<Put>, ChangeError> {
+        let old = &kept.record;
+        let file = facts(meta, self.sha256)?;
+        let known = old
+            .file
+            .as_ref()
+            .is_some_and(|old| old.sha256 == file.sha256);
+        let audio = match &self.audio {
+            Some(audio) if !known => Some(audio.clone()),
+            audio => old.audio.clone().or_else(|| audio.clone()),
+        };
+        let record = Record {
+            file: Some(file),
+            audio,
+            incoming: None,
+            ..old.clone()
+        };
+        if record != *old {
+            let swapped = self
+                .object
+                .swap(&self.path.recording, kept, record.clone())?;
+            if swapped.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Put {
+            done: self.done,
+            etag: EntityTag::from_sha256(&self.sha256),
+            record,
+        }))
+    }
+
+    /// Gives up a claim, as far as that can be done: it falls by itself.
+    fn release(&self, claimed: &Kept) {
+        let record = Record {
+            incoming: None,
+            ..claimed.record.clone()
+        };
+        if let Err(error) = self.object.swap(&self.path.recording, claimed, record) {
+            tracing::warn!(%error, recording = %self.path.recording, "a claim stays until it falls");
+        }
+    }
+}
+
+impl Object {
+    /// The recording of this id in the first format there is, and what a resolver has to know of it.
+    pub(in crate::store) fn found(
+        self: &Arc<Self>,
+        id: &RecordingId,
+    ) -> Result<Found, ChangeError> {
+        let (object, id) = (Arc::clone(self), id.clone());
+        wait(async move { object.find(&id).await })
+    }
+
+    /// Every file of this id there is, and its record.
+    pub(in crate::store) fn present(
+        self: &Arc<Self>,
+        id: &RecordingId,
+    ) -> Result<(Vec<Present>, Record), ChangeError> {
+        let seen = self.glance(id)?;
+        let present = seen.present();
+        Ok((present, seen.kept.record))
+    }
+
+    /// Erases a recording and what its record knows, except that it was erased; `before` spares
+    /// what was modified then or later.
+    pub(in crate::store) fn erase(
+        self: &Arc<Self>,
+        id: &RecordingId,
+        before: Option<UnixTime>,
+        now: &str,
+        mut audit: impl FnMut(&Erased),
+    ) -> Result<Vec<Erased>, ChangeError> {
+        for _ in 0..ROUNDS {
+            let seen = self.look(id, None)?;
+            let record = &seen.kept.record;
+            if seen.there.is_empty() && *record == Record::default() {
+                return Err(StoreError::NotFound("nothing to erase").into());
+            }
+            if record.legal_hold {
+                return Err(ChangeError::Held);
+            }
+            let young = |at: &At| before.is_some_and(|time| at.present.modified >= Some(time));
+            if seen.there.iter().any(young) {
+                return Err(ChangeError::Young);
+            }
+            let mut erased = Vec::new();
+            for at in &seen.there {
+                erased.push(Erased {
+                    path: at.present.path.clone(),
+                    length: at.present.length,
+                    sha256: hex(&self.sha256(at, record)?),
+                });
+            }
+            if record.erased_at.is_none()
+                && self.swap(id, &seen.kept, record.erased(now))?.is_none()
+            {
+                continue;
+            }
+            self.forget(id);
+            for file in &erased {
+                audit(file);
+                self.remove(&file.path)?;
+            }
+            return Ok(erased);
+        }
+        Err(ChangeError::Busy)
+    }
+
+    /// Puts a recording under legal hold, or ends that.
+    pub(in crate::store) fn hold(
+        self: &Arc<Self>,
+        id: &RecordingId,
+        legal_hold: bool,
+    ) -> Result<(), ChangeError> {
+        for _ in 0..ROUNDS {
+            let seen = self.look(id, None)?;
+            let old = &seen.kept.record;
+            if old.erased_at.is_some() {
+                return Err(StoreError::Erased.into());
+            }
+            if seen.there.is_empty() {
+                return Err(StoreError::NotFound("nothing to hold").into());
+            }
+            let record = Record {
+                legal_hold,
+                incoming: None,
+                ..old.clone()
+            };
+            if record == *old || self.swap(id, &seen.kept, record)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+
+    /// A recording's bytes, in a file without a name.
+    pub(in crate::store) fn fetched(
+        self: &Arc<Self>,
+        path: &MediaPath,
+    ) -> Result<File, ChangeError> {
+        let (object, key) = (Arc::clone(self), self.key(&path.store_path())?);
+        let meta = wait(async move { object.client.head(key).await })?;
+        let mut file = tempfile::tempfile()?;
+        self.read(meta, |bytes| file.write_all(bytes))?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+
+    /// The digest of an object's bytes, by the record or by the bytes.
+    fn sha256(self: &Arc<Self>, at: &At, record: &Record) -> Result<[u8; 32], ChangeError> {
+        if let Some(digest) = digest(record, &at.meta) {
+            return Ok(digest);
+        }
+        let mut hash = Sha256::new();
+        self.read(at.meta.clone(), |bytes| {
+            hash.update(bytes);
+            Ok(())
+        })?;
+        Ok(hash.finalize().into())
+    }
+
+    /// Hands over the bytes of a version of an object, one piece after the other.
+    pub(super) fn read(
+        self: &Arc<Self>,
+        meta: ObjectMeta,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ChangeError> {
+        let (size, client) = (meta.size, Arc::clone(&self.client));
+        let pinned = Arc::new(Pinned { client, meta });
+        let mut first = 0;
+        while first < size {
+            let last = size.min(first.saturating_add(PART)) - 1;
+            let pinned = Arc::clone(&pinned);
+            let read = wait(async move { pinned.read(ByteRange { first, last }).await });
+            take(&read?)?;
+            first = last + 1;
+        }
+        Ok(())
+    }
+
+    fn remove(self: &Arc<Self>, path: &MediaPath) -> Result<(), ChangeError> {
+        let (object, key) = (Arc::clone(self), self.key(&path.store_path())?);
+        wait(async move { object.client.delete(&key).await })
+    }
+
+    /// Visits every object beneath a name, in the order the store lists them.
+    pub(super) fn list(
+        self: &Arc<Self>,
+        beneath: Option<&str>,
+        mut visit: impl FnMut(ObjectMeta) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        let prefix = match beneath {
+            Some(name) => self.key(name)?,
+            None => self.prefix.clone(),
+        };
+        let mut listing = self.client.store.list(Some(&prefix));
+        loop {
+            let object = Arc::clone(self);
+            let (rest, next) = wait(async move {
+                let next = object.client.within(object.client.timeout, async {
+                    listing.next().await.transpose()
+                });
+                let next = next.await?;
+                Ok::<_, StoreError>((listing, next))
+            })?;
+            listing = rest;
+            match next {
+                Some(meta) => visit(meta)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Visits every recording there is.
+    fn each_path(
+        self: &Arc<Self>,
+        mut visit: impl FnMut(MediaPath) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        self.list(None, |meta| {
+            let name = meta.location.as_ref().strip_prefix(self.prefix.as_ref());
+            let name = name.unwrap_or_default().trim_start_matches('/');
+            match MediaPath::parse(&format!("{}{name}", MediaPath::PREFIX)) {
+                Some(path) => visit(path),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Visits the id of every recording, one account at a time.
+    pub(in crate::store) fn each(
+        self: &Arc<Self>,
+        mut visit: impl FnMut(RecordingId),
+    ) -> Result<(), ChangeError> {
+        // Formats of one id need not stand side by side in a listing.
+        let mut ids: BTreeSet<RecordingId> = BTreeSet::new();
+        self.each_path(|path| {
+            let id = path.recording;
+            let other = |last: &RecordingId| (&last.app, &last.account) != (&id.app, &id.account);
+            if ids.last().is_some_and(other) {
+                std::mem::take(&mut ids).into_iter().for_each(&mut visit);
+            }
+            ids.insert(id);
+            Ok(())
+        })?;
+        ids.into_iter().for_each(visit);
+        Ok(())
+    }
+
+    /// Every recording there is, in the order of their ids.
+    pub(in crate::store) fn all(self: &Arc<Self>) -> Result<Vec<MediaPath>, ChangeError> {
+        let mut found = Vec::new();
+        self.each_path(|path| {
+            found.push(path);
+            Ok(())
+        })?;
+        found.sort_unstable_by_key(MediaPath::store_path);
+        Ok(found)
+    }
+
+    /// Takes away what killed processes left on the way, if it is from before; how many objects.
+    pub(in crate::store) fn sweep(
+        self: &Arc<Self>,
+        before: UnixTime,
+    ) -> Result<usize, ChangeError> {
+        // The pieces of an upload are as old as the youngest of them.
+        let mut left: BTreeMap<String, (Option<UnixTime>, Vec<Path>)> = BTreeMap::new();
+        let beneath = self.key(INCOMING)?;
+        self.list(Some(INCOMING), |meta| {
+            let name = meta.location.as_ref().strip_prefix(beneath.as_ref());
+            let name = name.unwrap_or_default().trim_start_matches('/');
+            let whose = name.split(['.', '/']).next().unwrap_or_default();
+            let (youngest, keys) = left.entry(whose.to_owned()).or_default();
+            *youngest = (*youngest).max(super::modified(&meta));
+            keys.push(meta.location);
+            Ok(())
+        })?;
+        let left = left.into_values();
+        let old = left.filter(|(youngest, _)| *youngest < Some(before));
+        let mut left: Vec<_> = old.flat_map(|(_, keys)| keys).collect();
+        // States first: bytes without one are nothing.
+        left.sort();
+        for key in &left {
+            let (object, key) = (Arc::clone(self), key.clone());
+            wait(async move { object.client.delete(&key).await })?;
+        }
+        Ok(left.len())
+    }
+}
+
+fn facts(meta: &ObjectMeta, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
+    let modified_ns = meta.last_modified.timestamp_nanos_opt();
+    let modified_ns = modified_ns.ok_or_else(|| io::Error::other("a time out of all bounds"))?;
+    Ok(FileFacts {
+        size: meta.size,
+        modified_ns,
+        sha256: hex(&sha256),
+        etag: meta.e_tag.clone(),
+    })
+}
