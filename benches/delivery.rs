@@ -255,9 +255,10 @@ fn throughput(local: &Server, cache: &Server) {
 
 fn seeks(local: &Server, cache: &Server) {
     const ROUND: usize = 500;
-    let (mut local, mut cache) = (local.client(), cache.client());
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    let round = |client: &mut Client| {
+    // As above, on a new connection.
+    let round = |server: &Server| {
+        let mut client = server.client();
         let begin = Instant::now();
         for count in 0..ROUND {
             client.range(place(count), 64 << 10);
@@ -265,8 +266,8 @@ fn seeks(local: &Server, cache: &Server) {
         begin.elapsed()
     };
     for _ in 0..15 {
-        a.push(round(&mut local));
-        b.push(round(&mut cache));
+        a.push(round(local));
+        b.push(round(cache));
     }
     let (a, b) = (500. / median(a), 500. / median(b));
     println!(
