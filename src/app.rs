@@ -9,6 +9,7 @@
 mod access;
 mod base_url;
 mod edge;
+mod forwarded;
 #[cfg(feature = "hubspot")]
 mod guard;
 mod request;
@@ -26,6 +27,7 @@ use serde::Serialize;
 
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
+pub use self::forwarded::{Field, Forwarding};
 #[cfg(feature = "hubspot")]
 pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
@@ -40,7 +42,7 @@ use crate::reject::{ALLOW, Rejection};
 use crate::respond::{Answer, Keeper, Terms, json, options, preflight, respond};
 use crate::route::{self, Route, Template};
 use crate::select::select;
-use crate::server::{Arrival, Handler};
+use crate::server::{Arrival, Cut, Handler};
 use crate::sign::{
     Audience, Claims, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path,
     mint, pull, verify,
@@ -91,6 +93,7 @@ pub struct App {
     resolver: Resolver,
     metrics: Arc<Metrics>,
     ingest: Option<Ingest>,
+    forwarding: Forwarding,
     /// Most responses under way; 0 is any number.
     most_responses: usize,
     /// As many as there are responses under way, and this one.
@@ -126,6 +129,7 @@ impl App {
             resolver,
             metrics,
             ingest: None,
+            forwarding: Forwarding::default(),
             most_responses: 0,
             under_way: Arc::default(),
             #[cfg(feature = "cdn")]
@@ -145,6 +149,13 @@ impl App {
     #[must_use]
     pub fn with_most_responses(mut self, most: usize) -> Self {
         self.most_responses = most;
+        self
+    }
+
+    /// Believes these proxies in whose name they ask.
+    #[must_use]
+    pub fn with_forwarding(mut self, forwarding: Forwarding) -> Self {
+        self.forwarding = forwarding;
         self
     }
 
@@ -306,7 +317,7 @@ impl App {
         let signature = self
             .resolver
             .guard
-            .check(request, arrival.peer.ip(), id, now)
+            .check(request, arrival.client, id, now)
             .inspect_err(|rejection| {
                 if matches!(rejection, Rejection::Unsigned(_)) {
                     self.metrics.signature("refused");
@@ -324,11 +335,11 @@ impl App {
         let (url, exp) = match self.presigned(&found, &claims, now).await? {
             Some(presigned) => presigned,
             None => {
-                let url = self.url(&found.path.url_path(), &claims, request, now)?;
+                let url = self.url(&found.path.url_path(), &claims, request, arrival)?;
                 (url, claims.exp)
             }
         };
-        tracing::info!(target: "tonearm::mint", recording = %id, exp = exp.0, caller = %arrival.peer.ip(), signature);
+        tracing::info!(target: "tonearm::mint", recording = %id, exp = exp.0, caller = %arrival.client, signature);
         let resolved = Resolved {
             authenticated_url: url,
             expires_at: exp.rfc3339(),
@@ -371,8 +382,9 @@ impl App {
         path: &str,
         claims: &Claims,
         request: &Effective<'_>,
-        now: UnixTime,
+        arrival: &Arrival,
     ) -> Result<String, Rejection> {
+        let now = arrival.now;
         #[cfg(feature = "cdn")]
         if let Some(cdn) = &self.cdn {
             return Ok(cdn.url(path, claims, now)?);
@@ -384,6 +396,7 @@ impl App {
             None if request.host.is_empty() => {
                 return Err(Rejection::Host("A URL needs the Host it is for."));
             }
+            None if arrival.is_secure => format!("https://{}", request.host),
             None => format!("http://{}", request.host),
         };
         Ok(format!("{base}{}", minted.target))
@@ -432,12 +445,21 @@ impl Handler for App {
         self.metrics.closed();
     }
 
+    fn shook_hands(&self, version: &'static str, kind: &'static str) {
+        self.metrics.shook_hands(version, kind);
+    }
+
+    fn cut(&self, reason: Cut) {
+        self.metrics.cut(reason.word());
+    }
+
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        arrival: Arrival,
+        mut arrival: Arrival,
     ) -> Response<FileBody> {
         let (head, mut content) = request.into_parts();
+        arrival.client = self.forwarding.client(arrival.client, &head.headers);
         let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
         let mut is_upload = false;
         let under_way = Arc::clone(&self.under_way);

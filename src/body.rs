@@ -91,6 +91,8 @@ pub struct FileBody {
     lane: Option<Lane>,
     work: Option<Work>,
     window: u64,
+    /// Most that is read into memory at once.
+    largest_read: u64,
     promised: u64,
     sent: u64,
     failed: bool,
@@ -192,6 +194,7 @@ impl FileBody {
             lane: None,
             work: None,
             window: 0,
+            largest_read: LARGEST_READ,
             sent: 0,
             failed: false,
             began: None,
@@ -230,6 +233,13 @@ impl FileBody {
         self
     }
 
+    /// Reads no more than this at once, where it is copied.
+    #[must_use]
+    pub(crate) fn by(mut self, window: Option<u64>) -> Self {
+        self.largest_read = window.unwrap_or(LARGEST_READ);
+        self
+    }
+
     /// Calls `on_end` once, when the body is dropped.
     #[must_use]
     pub fn on_end(mut self, on_end: impl FnOnce(Ended) + Send + 'static) -> Self {
@@ -251,7 +261,7 @@ impl FileBody {
         let (smallest, largest) = match self.lane {
             Some(_) if range.last + 1 < self.length => (LARGEST_WINDOW, LARGEST_WINDOW),
             Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
-            None => (FIRST_WINDOW, LARGEST_READ),
+            None => (FIRST_WINDOW.min(self.largest_read), self.largest_read),
         };
         let size = self.window.clamp(smallest, largest);
         let last = range.last.min(range.first.saturating_add(size - 1));

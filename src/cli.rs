@@ -1,9 +1,11 @@
 //! What was typed to what is done, and how it ended to an exit code.
 
 mod add;
+mod certificate;
 mod config_command;
 mod doctor;
 mod explain;
+mod handed;
 mod hubspot;
 mod inspect;
 mod keys;
@@ -206,7 +208,7 @@ pub fn run(cli: Cli) -> Outcome {
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
-        .filter(|(name, _)| name.starts_with("TONEARM_"))
+        .filter(|(name, _)| name.starts_with("TONEARM_") || name == handed::NAMES)
         // What is no text will do for no setting, and is shown.
         .map(|(name, text)| (name, text.to_string_lossy().into_owned()))
         .collect()

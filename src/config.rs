@@ -9,6 +9,7 @@ mod delivery;
 pub mod keyring;
 pub mod secret;
 mod source;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,13 +25,13 @@ use zeroize::Zeroizing;
 pub use self::delivery::Delivery;
 use self::keyring::FileError;
 pub use self::source::{ConfigError, Source, Value};
-use crate::app::{BaseUrl, Guard, Mode, Resolver, Signatures};
+use crate::app::{BaseUrl, Forwarding, Guard, Mode, Resolver, Signatures};
 use crate::edge::cdn::{Format, Signer};
 use crate::hubspot::path::ApiVersion;
 use crate::ingest;
 use crate::recording::Id;
 use crate::route::Template;
-use crate::server;
+use crate::server::{self, Proxies};
 use crate::sign::{MIN_TTL, Policy};
 use crate::store::{Bucket, Limits};
 
@@ -90,6 +91,31 @@ pub const SETTINGS: &[Setting] = &[
         "workers",
         "0",
         "threads that serve connections; 0 is one a core",
+    ),
+    row(
+        "trusted_proxies",
+        "",
+        "list of addresses and networks such as 10.0.0.0/8 whose word on a client's address is taken",
+    ),
+    row(
+        "forwarded_field",
+        "X-Forwarded-For",
+        "field in which trusted proxies name clients: X-Forwarded-For, or Forwarded",
+    ),
+    row(
+        "proxy_protocol",
+        "off",
+        "off, or required: each connection is of a trusted proxy and begins with its PROXY header, version 1 or 2",
+    ),
+    row(
+        "tls.certificate",
+        "",
+        "file of certificates in PEM, the server's own first; with it the public listener speaks TLS",
+    ),
+    row(
+        "tls.key",
+        "",
+        "file with the certificate's key in PEM; read again at SIGHUP and when it changes, as the certificate is",
     ),
     row(
         "url.base_ttl",
@@ -415,6 +441,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The admin listener.
     pub admin_listen: SocketAddr,
+    /// The certificate of the public listener, if it speaks TLS.
+    pub tls: Option<tls::Files>,
+    /// Whose word on a client's address is taken.
+    pub forwarding: Forwarding,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
     /// The file of signing keys.
     pub keyring: PathBuf,
     /// Threads that serve connections; at least 1.
@@ -441,6 +473,14 @@ pub struct Config {
     pub log_filter: String,
     /// In which shape.
     pub log_format: LogFormat,
+}
+
+impl Config {
+    /// What the public listener's URLs begin with.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 /// The text of every setting, and where each comes from.
@@ -507,6 +547,9 @@ impl Values {
             delivery: self.delivery()?,
             listen: self.get("listen", address)?,
             admin_listen: self.get("admin_listen", address)?,
+            tls: self.tls()?,
+            proxy_protocol: self.proxy_protocol()?,
+            forwarding: self.forwarding()?,
             keyring: self.get("keyring", path)?,
             workers: self.get("workers", workers)?,
             policy,
@@ -538,6 +581,36 @@ impl Values {
             shutdown_delay: self.get("limits.shutdown_delay", duration)?,
             log_filter: self.get("log.filter", filter)?,
             log_format: self.get("log.format", log_format)?,
+        })
+    }
+
+    fn tls(&self) -> Result<Option<tls::Files>, ConfigError> {
+        let certificate = self.get("tls.certificate", optional_path)?;
+        let key = self.get("tls.key", |text| match optional_path(text)? {
+            None if certificate.is_some() => Err("tls.certificate has no key without it".into()),
+            Some(_) if certificate.is_none() => Err("tls.certificate is needed with it".to_owned()),
+            key => Ok(key),
+        })?;
+        Ok(certificate
+            .zip(key)
+            .map(|(certificate, key)| tls::Files { certificate, key }))
+    }
+
+    fn forwarding(&self) -> Result<Forwarding, ConfigError> {
+        Ok(Forwarding {
+            proxies: self.get("trusted_proxies", parse)?,
+            field: self.get("forwarded_field", parse)?,
+        })
+    }
+
+    fn proxy_protocol(&self) -> Result<bool, ConfigError> {
+        let proxies: Proxies = self.get("trusted_proxies", parse)?;
+        self.get("proxy_protocol", |text| match text {
+            "off" => Ok(false),
+            // Whoever else reached the port could claim any address.
+            "required" if proxies.is_empty() => Err("trusted_proxies is needed with it".to_owned()),
+            "required" => Ok(true),
+            _ => Err("off or required is needed".to_owned()),
         })
     }
 

@@ -7,6 +7,7 @@ mod at_hand;
 mod latency;
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::Method;
@@ -52,6 +53,12 @@ impl Class {
             Self::Other => "other",
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabels {
+    version: &'static str,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +109,10 @@ pub struct Metrics {
     promised: Counter,
     sent: Counter,
     connections: Gauge,
+    cuts: Family<ReasonLabel, Counter>,
+    handshakes: Family<HandshakeLabels, Counter>,
+    certificate_reloads: AtHand<OutcomeLabel, Counter, 2>,
+    certificate_days: MaybeGauge,
     refusals: Family<ReasonLabel, Counter>,
     questions: Family<OutcomeLabel, Counter>,
     signatures: Family<VerdictLabel, Counter>,
@@ -141,6 +152,12 @@ impl Default for Metrics {
             promised: Counter::default(),
             sent: Counter::default(),
             connections: Gauge::default(),
+            cuts: Family::default(),
+            handshakes: Family::default(),
+            certificate_reloads: AtHand::new(
+                ["ok", "failed"].map(|outcome| OutcomeLabel { outcome }),
+            ),
+            certificate_days: MaybeGauge::default(),
             refusals: Family::default(),
             questions: Family::default(),
             signatures: Family::default(),
@@ -151,6 +168,7 @@ impl Default for Metrics {
             signs_until: Gauge::default(),
         };
         metrics.register_traffic();
+        metrics.register_connections();
         metrics.register_state();
         metrics
     }
@@ -198,11 +216,6 @@ impl Metrics {
             self.sent.clone(),
         );
         registry.register(
-            "connections",
-            "Connections open on the public listener",
-            self.connections.clone(),
-        );
-        registry.register(
             "hubspot_questions",
             "Questions for a URL, by outcome",
             self.questions.clone(),
@@ -211,6 +224,35 @@ impl Metrics {
             "hubspot_signatures",
             "HubSpot's signatures on questions, by verdict",
             self.signatures.clone(),
+        );
+    }
+
+    fn register_connections(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "connections",
+            "Connections open on the public listener",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "Connections that were ended for what they did or did not do, by reason",
+            self.cuts.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes that came to their end, by version and kind",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Reloads of the certificate, by outcome; a failed one keeps the old pair",
+            self.certificate_reloads.family(),
+        );
+        registry.register(
+            "certificate_days",
+            "Days until the certificate ends; negative when it has",
+            self.certificate_days.clone(),
         );
     }
 
@@ -322,6 +364,28 @@ impl Metrics {
         self.connections.dec();
     }
 
+    pub(crate) fn cut(&self, reason: &'static str) {
+        self.cuts.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn shook_hands(&self, version: &'static str, kind: &'static str) {
+        self.handshakes
+            .get_or_create(&HandshakeLabels { version, kind })
+            .inc();
+    }
+
+    /// Tells how many days are left until the certificate ends.
+    pub fn certificate_days(&self, days: f64) {
+        self.certificate_days.0.set(days);
+    }
+
+    /// Counts a reload of the certificate.
+    pub fn certificate_reloaded(&self, ok: bool) {
+        let outcome = if ok { "ok" } else { "failed" };
+        self.certificate_reloads
+            .with(OutcomeLabel { outcome }, Counter::inc);
+    }
+
     /// Counts an answer to HubSpot's question.
     pub(crate) fn question(&self, outcome: &'static str) {
         self.questions
@@ -367,6 +431,31 @@ fn gauge(value: u64) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     gauge
+}
+
+/// A gauge that is shown once it has been set.
+#[derive(Debug, Clone)]
+struct MaybeGauge(Gauge<f64, AtomicU64>);
+
+impl Default for MaybeGauge {
+    fn default() -> Self {
+        let gauge = Gauge::default();
+        gauge.set(f64::NAN);
+        Self(gauge)
+    }
+}
+
+impl EncodeMetric for MaybeGauge {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        if self.0.get().is_nan() {
+            return Ok(());
+        }
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 /// A counter that somebody else keeps.

@@ -4,15 +4,22 @@
 //! connection begins and ends; what is answered on it is the [`Handler`]'s.
 
 mod connection;
+mod frames;
+mod front;
+mod http2;
+mod proxy;
 mod pulse;
 mod share;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 mod wire;
 mod zero_copy;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,8 +29,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::connection::Common;
+pub use self::front::{Cut, Listener};
+pub use self::proxy::{Decoded, Proxies, decode};
 pub use self::share::Share;
 use self::share::{Door, Kept};
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 use self::turns::Turns;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
@@ -74,8 +86,12 @@ impl Default for Settings {
 /// A request's circumstances.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// The other end of the connection.
+    /// The other end of the connection, or whom a trusted proxy's header named.
     pub peer: SocketAddr,
+    /// Whose request it is, as far as the connection tells.
+    pub client: IpAddr,
+    /// Whether it came inside TLS.
+    pub is_secure: bool,
     /// When the request was complete, by the calendar.
     pub now: UnixTime,
     /// The same by a clock that never steps.
@@ -103,6 +119,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// It has ended.
     fn closed(&self) {}
+
+    /// A TLS handshake came to its end, by version and kind.
+    fn shook_hands(&self, _version: &'static str, _kind: &'static str) {}
+
+    /// A connection was ended for a reason of its own.
+    fn cut(&self, _reason: Cut) {}
 }
 
 /// How a server ended.
@@ -118,21 +140,39 @@ pub struct Drained {
 /// # Errors
 /// Only where the listener cannot be used at all.
 pub async fn run<H: Handler>(
-    listener: std::net::TcpListener,
+    listener: impl Into<Listener>,
     handler: Arc<H>,
     settings: Settings,
     shutdown: CancellationToken,
     share: Share,
 ) -> io::Result<Drained> {
-    tune(&listener)?;
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let Listener { socket, front } = listener.into();
+    tune(&socket)?;
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket)?;
     let (door, mut inbox) = share.open();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let turns = Arc::new(Turns::default());
     let serving = Arc::clone(&turns);
     let serving = tokio::spawn(async move { serving.serve().await });
+    let all = Arc::new(Common {
+        handler,
+        settings,
+        front,
+        turns,
+        shutdown: shutdown.clone(),
+    });
+    let serve = |(stream, peer, place): Kept| {
+        let connection = connection::serve(stream, peer, place, Arc::clone(&all));
+        let cut = cut.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    };
     let mut pause = MIN_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -142,25 +182,11 @@ pub async fn run<H: Handler>(
             accepted = accept(&listener, &door, &settings) => accepted,
         };
         match accepted {
-            Ok(None) => pause = MIN_PAUSE,
-            Ok(Some((stream, peer, place))) => {
+            Ok(kept) => {
                 pause = MIN_PAUSE;
-                let connection = connection::serve(
-                    stream,
-                    peer,
-                    Arc::clone(&handler),
-                    settings,
-                    Arc::clone(&turns),
-                    shutdown.clone(),
-                );
-                let cut = cut.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    tokio::select! {
-                        () = connection => {}
-                        () = cut.cancelled() => {}
-                    }
-                });
+                if let Some(kept) = kept {
+                    serve(kept);
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             // Out of descriptors or memory: trying again at once would only spin.
@@ -172,8 +198,19 @@ pub async fn run<H: Handler>(
         }
     }
     drop(listener);
+    // What others accepted for this worker just before they heard of the stop.
+    while let Some(handed) = inbox.last(&door).await {
+        serve(handed);
+    }
+    let ended = drain(&connections, &cut, settings.drain).await;
+    serving.abort();
+    Ok(ended)
+}
+
+/// Lets connections finish, cuts what is left at the deadline.
+async fn drain(connections: &TaskTracker, cut: &CancellationToken, deadline: Duration) -> Drained {
     connections.close();
-    let drained = tokio::time::timeout(settings.drain, connections.wait()).await;
+    let drained = tokio::time::timeout(deadline, connections.wait()).await;
     let left = if drained.is_ok() {
         0
     } else {
@@ -181,8 +218,7 @@ pub async fn run<H: Handler>(
     };
     cut.cancel();
     connections.wait().await;
-    serving.abort();
-    Ok(Drained { cut: left })
+    Drained { cut: left }
 }
 
 /// The next connection that is to be served here; `None` for one that is not.
@@ -195,7 +231,7 @@ async fn accept(
         tokio::time::sleep(MIN_PAUSE).await;
     }
     let (stream, peer) = listener.accept().await?;
-    Ok(door.keep(stream, peer, settings.connections_per_address))
+    Ok(door.keep(stream, peer))
 }
 
 /// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them

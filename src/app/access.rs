@@ -4,7 +4,7 @@
 //! Referer, of the MAC a fingerprint.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +33,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Line {
     peer: SocketAddr,
+    /// Whom the peer spoke for.
+    client: Option<IpAddr>,
     method: Method,
     path: String,
     token: Option<TokenTrace>,
@@ -50,6 +52,7 @@ impl Entry {
             class: Class::of(&head.method),
             line: logged.then(|| Line {
                 peer: arrival.peer,
+                client: (arrival.client != arrival.peer.ip()).then_some(arrival.client),
                 method: head.method.clone(),
                 path: resolver.masked(&redact(head.uri.path())),
                 token: head.uri.query().and_then(TokenTrace::of_query),
@@ -121,6 +124,7 @@ impl Delivery {
         tracing::info!(
             target: "tonearm::access",
             peer = %line.peer,
+            client = line.client.map(tracing::field::display),
             method = %line.method,
             route = entry.route,
             path = line.path,

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::certificate::Certificate;
 use super::{Failure, Outcome, load_keyring, print};
 use crate::config::Values;
 use crate::config::keyring::load_tokens;
@@ -10,7 +11,7 @@ use crate::config::keyring::load_tokens;
 /// Commands of `tonearm config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check every value, the keyring if it is there, and the tokens; exit 78 if one will not do
+    /// Check every value, the keyring if it is there, certificate and tokens; exit 78 if one will not do
     Check,
     /// Show every setting with its value and where that comes from
     Show {
@@ -52,6 +53,10 @@ fn check(values: &Values) -> Outcome {
             ring.keys().len()
         ));
     }
+    if let Some(files) = &config.tls {
+        let (tls, _) = Certificate::load(files)?;
+        print(&format!("{files}: until {}", tls.ends().rfc3339()));
+    }
     if let Some(path) = &config.ingest_tokens {
         let tokens = load_tokens(path)?;
         print(&format!("{}: {} tokens", path.display(), tokens.count()));
@@ -90,7 +95,7 @@ fn show(values: &Values) -> String {
 }
 
 fn written(key: &str, text: &str) -> String {
-    if key.starts_with("resolver.allowed") {
+    if key.starts_with("resolver.allowed") || key == "trusted_proxies" {
         let members: Vec<_> = text.split(',').filter(|id| !id.is_empty()).collect();
         return format!("{members:?}");
     }

@@ -13,7 +13,9 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, load_keyring, log, now, print, reachable, service};
+use super::certificate::Certificate;
+use super::handed::Handed;
+use super::{Failure, Outcome, environment, load_keyring, log, now, print, reachable, service};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Delivery, Flags, Storage, Values, keyring};
@@ -21,12 +23,14 @@ use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::{RecordingId, UnixTime};
-use crate::server::{self, Drained, Share};
+use crate::server::{self, Drained, Listener, Share};
 use crate::sign::Keyring;
 use crate::store::{Bucket, BucketError, CacheOutcome, Local, Object, Slices, Store};
 
 /// How often recordings that nobody asks for any more are let go.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often the certificate's files are looked at.
+const LOOKING: Duration = Duration::from_secs(2);
 /// How often uploads in parts that nobody goes on with are taken away.
 const SWEEPING: Duration = Duration::from_mins(10);
 /// Threads of one worker that may wait for the disk at a time.
@@ -72,6 +76,8 @@ impl Serve {
 
     pub(super) fn run(values: &Values) -> Outcome {
         let mut config = values.config()?;
+        let handed = Handed::take(&environment())
+            .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
         let log = log::begin_apart(&config);
         let descriptors = raise_descriptor_limit();
         if config.server.connections == 0 {
@@ -80,8 +86,13 @@ impl Serve {
         let store = open_to_serve(&config)?;
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
-        let public = bind(config.listen, "listen")?;
-        let admin = bind(config.admin_listen, "admin-listen")?;
+        let pair = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let or_bind = |handed: Option<TcpListener>, address, flag| match handed {
+            Some(listener) => Ok(listener),
+            None => bind(address, flag),
+        };
+        let public = or_bind(handed.public, config.listen, "listen")?;
+        let admin = or_bind(handed.admin, config.admin_listen, "admin-listen")?;
         // Last, so that a start that fails leaves no file behind.
         let ring = ring_of_first_start(&config)?;
         let unavailable = |error| Failure::new(Failure::UNAVAILABLE, error);
@@ -90,6 +101,9 @@ impl Serve {
         announce(&config, &store, &public, &admin)?;
         let metrics = Metrics::default().of_server(log.dropped(), now().0);
         let metrics = Arc::new(of_cache(metrics, &store));
+        let certificate = config.tls.clone().zip(pair);
+        let certificate =
+            certificate.map(|(files, pair)| Certificate::new(files, pair, Arc::clone(&metrics)));
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
         let mut app = App::new(
             store,
@@ -98,7 +112,8 @@ impl Serve {
             config.resolver.clone(),
             Arc::clone(&metrics),
         )
-        .with_most_responses(config.responses);
+        .with_most_responses(config.responses)
+        .with_forwarding(config.forwarding.clone());
         if let Some(ingest) = ingest {
             app = app.with_ingest(ingest);
         }
@@ -112,7 +127,7 @@ impl Serve {
             admin: admin_app,
             metrics,
         }
-        .until_stopped(own, public, admin)
+        .until_stopped(own, public, admin, certificate)
         .map_err(unavailable)
     }
 }
@@ -304,14 +319,22 @@ fn announce(
             .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))
     };
     let (public, admin) = (address(public)?, address(admin)?);
-    print(&format!("listening on http://{public}"));
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    print(&format!("listening on {scheme}://{public}"));
     print(&format!("admin on http://{admin}"));
     match store.example() {
         Some(path) => {
             let id: &RecordingId = &path.recording;
             let template = &config.resolver.template;
             let target = template.masked(&template.target(id));
-            print(&format!("curl -s 'http://{}{target}'", reachable(public)));
+            // The certificate is hardly for this address.
+            let flags = if config.tls.is_some() { "-sk" } else { "-s" };
+            let address = reachable(public);
+            print(&format!("curl {flags} '{scheme}://{address}{target}'"));
         }
         None => {
             if let Storage::Directory(path) = &config.storage {
@@ -363,11 +386,15 @@ impl Running {
         own: Own,
         public: TcpListener,
         admin: TcpListener,
+        mut certificate: Option<Certificate>,
     ) -> anyhow::Result<u8> {
         let shutdown = CancellationToken::new();
         let workers = Share::among(self.config.workers)
             .into_iter()
-            .map(|share| self.worker(public.try_clone()?, share, shutdown.clone()))
+            .map(|share| {
+                let listener = self.listener(public.try_clone()?, certificate.as_ref());
+                self.worker(listener, share, shutdown.clone())
+            })
             .collect::<io::Result<Vec<_>>>()?;
         // The port is closed when the last worker closes its share; one kept here would go on
         // queueing connections that nobody accepts.
@@ -387,7 +414,7 @@ impl Running {
             );
             tokio::spawn(serve_admin);
             service::ready();
-            self.wait_for_stop(&mut signals).await;
+            self.wait_for_stop(&mut signals, certificate.as_mut()).await;
             service::stopping();
             self.admin.stop();
             self.serve_on(&mut signals).await;
@@ -399,9 +426,18 @@ impl Running {
         ended
     }
 
+    fn listener(&self, socket: TcpListener, certificate: Option<&Certificate>) -> Listener {
+        let proxies = self.config.forwarding.proxies.clone();
+        let listener = Listener::from(socket).with_proxies(proxies, self.config.proxy_protocol);
+        match certificate {
+            Some(certificate) => listener.with_tls(certificate.tls.clone()),
+            None => listener,
+        }
+    }
+
     fn worker(
         &self,
-        listener: TcpListener,
+        listener: Listener,
         share: Share,
         shutdown: CancellationToken,
     ) -> io::Result<JoinHandle<io::Result<Drained>>> {
@@ -415,14 +451,27 @@ impl Running {
             .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown, share)))
     }
 
-    async fn wait_for_stop(&self, signals: &mut Signals) {
+    async fn wait_for_stop(
+        &self,
+        signals: &mut Signals,
+        mut certificate: Option<&mut Certificate>,
+    ) {
+        let mut looking = tokio::time::interval(LOOKING);
         let mut tidying = tokio::time::interval(TIDYING);
         let mut sweeping = tokio::time::interval(SWEEPING);
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => self.reload(),
+                    Asked::Reload => {
+                        self.reload();
+                        if let Some(certificate) = &mut certificate {
+                            certificate.look(true).await;
+                        }
+                    }
                     Asked::Stop => return,
+                },
+                _ = looking.tick() => if let Some(certificate) = &mut certificate {
+                    certificate.look(false).await;
                 },
                 _ = sweeping.tick() => {
                     let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);

@@ -188,9 +188,12 @@ impl Url {
         let known = self.base.as_ref();
         match known.or(config.resolver.public_base_url.as_ref()) {
             Some(base) => Ok(base.clone()),
-            None => format!("http://{}", reachable(config.listen))
-                .parse()
-                .map_err(|error: BaseUrlError| Failure::new(Failure::CONFIGURATION, error)),
+            None => {
+                let scheme = config.scheme();
+                format!("{scheme}://{}", reachable(config.listen))
+                    .parse()
+                    .map_err(|error: BaseUrlError| Failure::new(Failure::CONFIGURATION, error))
+            }
         }
     }
 

@@ -33,7 +33,11 @@ pub enum SecretError {
     },
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+/// Reads a file as it is, at most 64 KiB.
+///
+/// # Errors
+/// [`SecretError`].
+pub fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let io = |source| SecretError::Io {
         path: path.to_owned(),
         source,
@@ -48,9 +52,16 @@ fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
             problem: "larger than any secret",
         });
     }
-    std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(io)
+    std::fs::read(path).map(Zeroizing::new).map_err(io)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let bytes = bytes(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::Text {
+        path: path.to_owned(),
+        problem: "it is not UTF-8",
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads a file that holds one secret and perhaps white space around it.

@@ -7,79 +7,121 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::front::{Cut, Failed, Front};
+use super::http2::http2;
 use super::pulse::{Finding, Pulse, Watch, tick};
+use super::share::Place;
 use super::turns::Turns;
-use super::wire::{Protocol, Seen, Wire, linger, reset};
+use super::wire::{Protocol, Seen, Wire};
 use super::{Arrival, Handler, Settings, instant, now};
 use crate::body::{FileBody, Lane};
 
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
 /// answers a long target or long fields; hyper's own 431 stands behind.
 const MAX_HEAD: usize = 128 * 1024;
-/// Most fields of an HTTP/2 request, in bytes as RFC 9113 §6.5.2 counts them.
-const MAX_FIELD_LIST: u32 = 20 * 1024;
-/// Most bytes of a content that wait in memory for their reader, on one HTTP/2 stream.
-const WINDOW: u32 = 256 * 1024;
-/// Most requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
+/// The same inside TLS, where it is as well what waits in memory for a slow reader; in the clear, files
+/// wait where they are.
+const MAX_HEAD_OF_TLS: usize = 32 * 1024;
+/// Most of a body that is read at once inside TLS.
+const READ_OF_TLS: u64 = 32 * 1024;
+
+/// How long a connection that was accepted just before a stop gets to say what it wants: one who
+/// asks is answered, so that who is handed another server's socket loses nobody.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// What the connections of a listener have in common.
+pub(super) struct Common<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) settings: Settings,
+    pub(super) front: Front,
+    pub(super) turns: Arc<Turns>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl<H: Handler> Common<H> {
+    pub(super) fn cut(&self, peer: SocketAddr, reason: Cut) {
+        let reason_word = reason.word();
+        if matches!(reason, Cut::Stuck | Cut::Flood) {
+            tracing::info!(%peer, reason = reason_word, "a connection was cut");
+        } else {
+            tracing::debug!(%peer, reason = reason_word, "a connection was cut");
+        }
+        self.handler.cut(reason);
+    }
+
+    async fn last_call(&self) {
+        self.shutdown.cancelled().await;
+        sleep(LAST_CALL).await;
+    }
+}
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
-    handler: Arc<H>,
-    settings: Settings,
-    turns: Arc<Turns>,
-    shutdown: CancellationToken,
+    mut place: Place,
+    all: Arc<Common<H>>,
 ) {
-    let _open = Open::new(Arc::clone(&handler));
-    let mut wire = Wire::new(stream, turns);
+    let _open = Open::new(Arc::clone(&all.handler));
+    let settings = &all.settings;
+    let mut deadline = Instant::from(instant()) + settings.header_timeout;
+    let begun = tokio::select! {
+        begun = timeout_at(deadline, begin(stream, peer, &mut place, &all)) => begun,
+        () = all.last_call() => return,
+    };
+    let (mut wire, peer) = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(Failed::Cut(reason))) => return all.cut(peer, reason),
+        Ok(Err(Failed::Gone(error))) => {
+            tracing::debug!(%peer, %error, "a connection failed before a request");
+            return;
+        }
+        Err(_) => return all.cut(peer, Cut::Late),
+    };
     let mut first = true;
     loop {
         let protocol = tokio::select! {
-            () = shutdown.cancelled() => return,
-            sniffed = timeout(settings.header_timeout, wire.sniff()) => sniffed,
+            sniffed = timeout_at(deadline, wire.sniff()) => sniffed,
+            () = all.last_call() => return,
         };
         let parked = match protocol {
             // On the heap, so that a connection that asks for nothing takes no room for it.
-            Ok(Ok(Some(Protocol::Http1))) => {
-                Box::pin(http1(wire, peer, &handler, &settings, &shutdown)).await
-            }
+            Ok(Ok(Some(Protocol::Http1))) => Box::pin(http1(wire, peer, &all, deadline)).await,
             Ok(Ok(Some(Protocol::Http2))) if first => {
-                Box::pin(http2(wire, peer, handler, settings, shutdown)).await;
+                Box::pin(http2(wire, peer, &all)).await;
                 return;
             }
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => return wire.linger().await,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "a connection failed before a request");
                 return;
             }
-            Err(_) => {
-                tracing::debug!(%peer, "a connection asked for nothing in time");
-                return;
-            }
+            Err(_) => return all.cut(peer, Cut::Late),
         };
         let Some(still) = parked else { return };
         wire = still;
         first = false;
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            biased;
             // Idle, or gone.
             readable = timeout(settings.idle_timeout, wire.readable()) => match readable {
                 Ok(Ok(())) => {}
                 _ => return,
             },
+            () = all.shutdown.cancelled() => return,
         }
+        deadline = Instant::from(instant()) + settings.header_timeout;
     }
 }
 
@@ -99,13 +141,53 @@ impl<H: Handler> Drop for Open<H> {
     }
 }
 
+/// What comes before HTTP, and whose connection it turns out to be.
+async fn begin<H: Handler>(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    place: &mut Place,
+    all: &Common<H>,
+) -> Result<(Wire, SocketAddr), Failed> {
+    let client = all.front.client(&mut stream, peer).await?;
+    let most = all.settings.connections_per_address;
+    // A proxy's connections are those of many.
+    if !all.front.is_proxy(client.ip()) && !place.claim(client.ip(), most) {
+        return Err(Cut::TooMany.into());
+    }
+    let pulse = Arc::<Pulse>::default();
+    let turns = Arc::clone(&all.turns);
+    let stream = all.front.stream(stream, turns, Arc::clone(&pulse)).await?;
+    let wire = Wire::new(stream, pulse);
+    if let Some((version, kind)) = wire.agreed() {
+        all.handler.shook_hands(version, kind);
+    }
+    Ok((wire, client))
+}
+
 /// hyper's view of the handler, on one connection.
-struct PerConnection<H> {
+pub(super) struct PerConnection<H> {
     handler: Arc<H>,
     peer: SocketAddr,
+    is_secure: bool,
     lane: Option<Lane>,
     seen: Arc<Seen>,
     pulse: Arc<Pulse>,
+    /// Most of a body that is read at once.
+    pub(super) window: Option<u64>,
+}
+
+impl<H> PerConnection<H> {
+    pub(super) fn of(all: &Common<H>, peer: SocketAddr, pulse: Arc<Pulse>) -> Self {
+        Self {
+            handler: Arc::clone(&all.handler),
+            peer,
+            is_secure: all.front.is_secure(),
+            lane: None,
+            seen: Arc::default(),
+            pulse,
+            window: None,
+        }
+    }
 }
 
 impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
@@ -116,6 +198,8 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let arrival = Arrival {
             peer: self.peer,
+            client: self.peer.ip(),
+            is_secure: self.is_secure,
             now: now(),
             at: instant(),
             lane: self.lane.clone(),
@@ -124,19 +208,20 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
         };
         let handler = Arc::clone(&self.handler);
         let presence = self.pulse.presence();
+        let window = self.window;
         Box::pin(async move {
             let response = handler.handle(request, arrival).await;
-            Ok(response.map(|body| body.holding(presence)))
+            Ok(response.map(|body| body.holding(presence).by(window)))
         })
     }
 }
 
 /// How the work on a connection ended.
-enum End {
+pub(super) enum End {
     /// hyper says so.
     Served(hyper::Result<()>),
-    /// Nobody reads.
-    Stuck,
+    /// For a reason of our own.
+    Cut(Cut),
 }
 
 /// Serves requests of HTTP/1.1. Gives the connection back where it has been idle for a while: what
@@ -144,36 +229,35 @@ enum End {
 async fn http1<H: Handler>(
     mut wire: Wire,
     peer: SocketAddr,
-    handler: &Arc<H>,
-    settings: &Settings,
-    shutdown: &CancellationToken,
+    all: &Common<H>,
+    deadline: Instant,
 ) -> Option<Wire> {
+    let settings = &all.settings;
     let pulse = wire.pulse();
-    let service = PerConnection {
-        handler: Arc::clone(handler),
-        peer,
-        lane: wire.lane(),
-        seen: wire.watch(),
-        pulse: Arc::clone(&pulse),
+    pulse.await_request();
+    let mut service = PerConnection::of(all, peer, Arc::clone(&pulse));
+    (service.lane, service.seen) = (wire.lane(), wire.watch());
+    let max_head = if all.front.is_secure() {
+        service.window = Some(READ_OF_TLS);
+        MAX_HEAD_OF_TLS
+    } else {
+        MAX_HEAD
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .half_close(true)
         // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(max_head)
         .writev(true)
         .serve_connection(TokioIo::new(wire), service);
     let mut watch = Watch::from(instant(), false);
     let tick = tick(settings);
     let mut looking = pin!(sleep(tick));
-    let mut stopping = pin!(shutdown.cancelled());
+    let mut late = pin!(sleep_until(deadline));
+    let mut stopping = pin!(all.shutdown.cancelled());
     let (mut stopped, mut parked) = (false, false);
     let end = poll_fn(|cx| {
-        if !stopped && stopping.as_mut().poll(cx).is_ready() {
-            stopped = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
         while looking.as_mut().poll(cx).is_ready() {
             let at = instant();
             looking.as_mut().reset((at + tick).into());
@@ -184,10 +268,20 @@ async fn http1<H: Handler>(
                     parked = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                Finding::Stuck => return Poll::Ready(End::Stuck),
+                Finding::Cut(reason) => return Poll::Ready(End::Cut(reason)),
             }
         }
-        connection.poll_without_shutdown(cx).map(End::Served)
+        if !pulse.has_request() && late.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Cut(Cut::Late));
+        }
+        let served = connection.poll_without_shutdown(cx);
+        if served.is_pending() && !stopped && stopping.as_mut().poll(cx).is_ready() {
+            // Behind what has come already, which hyper would throw away unread.
+            stopped = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            return connection.poll_without_shutdown(cx).map(End::Served);
+        }
+        served.map(End::Served)
     })
     .await;
     let parts = connection.into_parts();
@@ -196,11 +290,11 @@ async fn http1<H: Handler>(
         wire.put_back(&parts.read_buf);
         return Some(wire);
     }
-    close(wire, end, peer).await;
+    close(wire, end, peer, all).await;
     None
 }
 
-async fn close(wire: Wire, end: End, peer: SocketAddr) {
+async fn close<H: Handler>(wire: Wire, end: End, peer: SocketAddr, all: &Common<H>) {
     match end {
         End::Served(Ok(())) => wire.linger().await,
         End::Served(Err(error)) if error.is_parse() => {
@@ -209,81 +303,19 @@ async fn close(wire: Wire, end: End, peer: SocketAddr) {
             wire.linger().await;
         }
         End::Served(Err(error)) => {
+            if error.is_timeout() {
+                all.handler.cut(Cut::Late);
+            }
             tracing::debug!(%peer, reason = %error, "a connection was cut");
             wire.close();
         }
-        End::Stuck => {
-            tracing::info!(%peer, reason = "stuck", "a connection was cut: nobody reads");
+        End::Cut(Cut::Late) => {
+            all.cut(peer, Cut::Late);
+            wire.close();
+        }
+        End::Cut(reason) => {
+            all.cut(peer, reason);
             wire.reset();
-        }
-    }
-}
-
-async fn http2<H: Handler>(
-    wire: Wire,
-    peer: SocketAddr,
-    handler: Arc<H>,
-    settings: Settings,
-    shutdown: CancellationToken,
-) {
-    // Clients acknowledge until the last byte: closing over that would reset the connection.
-    let spare = wire.spare();
-    let pulse = wire.pulse();
-    let service = PerConnection {
-        handler,
-        peer,
-        lane: None,
-        seen: Arc::default(),
-        pulse: Arc::clone(&pulse),
-    };
-    let mut connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_FIELD_LIST)
-            .initial_stream_window_size(WINDOW)
-            .serve_connection(TokioIo::new(wire), service)
-    );
-    let mut watch = Watch::from(instant(), true);
-    let tick = tick(&settings);
-    let mut looking = pin!(sleep(tick));
-    let mut stopping = pin!(shutdown.cancelled());
-    let mut stopped = false;
-    let end = poll_fn(|cx| {
-        if !stopped && stopping.as_mut().poll(cx).is_ready() {
-            stopped = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        while looking.as_mut().poll(cx).is_ready() {
-            let at = instant();
-            looking.as_mut().reset((at + tick).into());
-            match watch.look(&pulse, at, &settings) {
-                // One that was told to go, and stays.
-                Finding::Idle(time) if time >= settings.idle_timeout + tick * 2 => {
-                    return Poll::Ready(End::Stuck);
-                }
-                Finding::Idle(time) if time >= settings.idle_timeout => {
-                    connection.as_mut().graceful_shutdown();
-                }
-                Finding::Idle(_) | Finding::Lively => {}
-                Finding::Stuck => return Poll::Ready(End::Stuck),
-            }
-        }
-        connection.as_mut().poll(cx).map(End::Served)
-    })
-    .await;
-    let Ok(spare) = spare.and_then(TcpStream::from_std) else {
-        return;
-    };
-    match end {
-        End::Served(Ok(())) => linger(spare).await,
-        End::Served(Err(error)) => {
-            tracing::debug!(%peer, reason = %error, "a connection was cut");
-            linger(spare).await;
-        }
-        End::Stuck => {
-            tracing::info!(%peer, reason = "stuck", "a connection was cut: nobody reads");
-            reset(&spare);
         }
     }
 }

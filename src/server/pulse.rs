@@ -8,6 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Settings;
+use super::frames::Came;
+use super::front::Cut;
+
+/// Frames of no content that are taken between two looks, from one who takes nothing.
+const MOST_CONTROL: u64 = 1000;
+/// For so many bytes that a client takes, it may send one more: to say how far it is.
+const PER_CONTROL: u64 = 256;
+/// Bytes of the longest answer to one, a PING's.
+const ANSWER: u64 = 17;
 
 /// How often a connection is looked at: often enough that one between requests is put aside long
 /// before hyper takes its silence for a head that does not come.
@@ -20,10 +29,15 @@ pub(super) fn tick(settings: &Settings) -> Duration {
 pub(super) struct Pulse {
     read: AtomicU64,
     written: AtomicU64,
+    /// HTTP/2: bytes of contents that came, and frames that brought none and no request.
+    data: AtomicU64,
+    control: AtomicU64,
     /// The socket takes nothing more for now.
     stalled: AtomicBool,
     /// All that has been read are whole messages.
     between: AtomicBool,
+    /// A request has been answered, or is being, since one was awaited.
+    asked: AtomicBool,
     /// As many as there are requests under way, and this one.
     presence: Arc<()>,
 }
@@ -33,8 +47,11 @@ impl Default for Pulse {
         Self {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            data: AtomicU64::new(0),
+            control: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             between: AtomicBool::new(true),
+            asked: AtomicBool::new(false),
             presence: Arc::default(),
         }
     }
@@ -47,6 +64,12 @@ impl Pulse {
         self.between.store(between, Ordering::Relaxed);
     }
 
+    /// HTTP/2: what the bytes were.
+    pub(super) fn framed(&self, came: Came) {
+        add(&self.data, came.data);
+        add(&self.control, came.control);
+    }
+
     /// So many bytes went, or the socket took none.
     pub(super) fn written(&self, bytes: usize, stalled: bool) {
         add(&self.written, bytes);
@@ -55,7 +78,18 @@ impl Pulse {
 
     /// To be held while a request is under way.
     pub(super) fn presence(&self) -> Arc<()> {
+        self.asked.store(true, Ordering::Relaxed);
         Arc::clone(&self.presence)
+    }
+
+    /// Forgets the requests so far.
+    pub(super) fn await_request(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether one has come since.
+    pub(super) fn has_request(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     fn is_busy(&self) -> bool {
@@ -79,8 +113,9 @@ pub(super) enum Finding {
     Lively,
     /// No request is under way, and nothing has moved for so long.
     Idle(Duration),
-    /// Whoever reads takes less than the least for as long as is allowed.
-    Stuck,
+    /// Whoever reads takes less than the least for as long as is allowed, or sends more frames of
+    /// no content than anybody needs.
+    Cut(Cut),
 }
 
 /// Looks at one pulse, again and again.
@@ -88,9 +123,10 @@ pub(super) enum Finding {
 pub(super) struct Watch {
     read: u64,
     written: u64,
+    control: u64,
     /// When something was last going on.
     lively: Instant,
-    /// Since when the socket has been full whenever it was looked at, and what was written then.
+    /// Since when somebody has been waited for whenever it was looked at, and what had moved then.
     full: Option<(Instant, u64)>,
     /// HTTP/2: a response may wait for its stream as well as for the socket, and pings are no life.
     multiplexed: bool,
@@ -101,6 +137,7 @@ impl Watch {
         Self {
             read: 0,
             written: 0,
+            control: 0,
             lively: at,
             full: None,
             multiplexed,
@@ -111,12 +148,21 @@ impl Watch {
         let read = pulse.read.load(Ordering::Relaxed);
         let written = pulse.written.load(Ordering::Relaxed);
         let moved = (read, written) != (self.read, self.written);
-        (self.read, self.written) = (read, written);
         let busy = pulse.is_busy();
         let stalled = pulse.stalled.load(Ordering::Relaxed);
-        if stalled || (self.multiplexed && busy && !moved) {
-            if self.is_stuck(at, settings) {
-                return Finding::Stuck;
+        let control = pulse.control.load(Ordering::Relaxed);
+        let taken = written.wrapping_sub(self.written);
+        if control.wrapping_sub(self.control) > MOST_CONTROL + taken / PER_CONTROL {
+            return Finding::Cut(Cut::Flood);
+        }
+        (self.read, self.written, self.control) = (read, written, control);
+        if stalled || (self.multiplexed && busy) {
+            // Answers to pings are no progress.
+            let progress = written
+                .wrapping_add(pulse.data.load(Ordering::Relaxed))
+                .wrapping_sub(control.wrapping_mul(ANSWER));
+            if self.is_stuck(progress, at, settings) {
+                return Finding::Cut(Cut::Stuck);
             }
         } else {
             self.full = None;
@@ -133,16 +179,18 @@ impl Watch {
         Finding::Idle(at.saturating_duration_since(self.lively))
     }
 
-    /// Whether a full socket has taken less than the least since it was first found so.
-    fn is_stuck(&mut self, at: Instant, settings: &Settings) -> bool {
-        let (since, written) = *self.full.get_or_insert((at, self.written));
+    /// Whether less than the least has moved since somebody was first waited for.
+    fn is_stuck(&mut self, progress: u64, at: Instant, settings: &Settings) -> bool {
+        let (since, before) = *self.full.get_or_insert((at, progress));
         let time = at.saturating_duration_since(since);
         if time < settings.write_timeout {
             return false;
         }
         let least = settings.least_pace.saturating_mul(time.as_secs()).max(1);
-        self.full = Some((at, self.written));
-        self.written.wrapping_sub(written) < least
+        self.full = Some((at, progress));
+        // Behind where it was, where there were answers alone.
+        let moved = progress.wrapping_sub(before);
+        moved < least || moved > u64::MAX / 2
     }
 }
 
@@ -209,7 +257,9 @@ mod tests {
                 request.get_or_insert_with(|| pulse.presence());
                 pulse.written(if second == 1 { 0 } else { each }, true);
             });
-            let first = found.iter().position(|found| *found == Finding::Stuck);
+            let first = found
+                .iter()
+                .position(|found| *found == Finding::Cut(Cut::Stuck));
             assert_eq!(first, stuck.then_some(30), "{each}");
         }
     }
@@ -219,7 +269,7 @@ mod tests {
         let found = findings(false, 100, |second, pulse| {
             pulse.written(0, second % 20 == 0);
         });
-        assert!(!found.contains(&Finding::Stuck));
+        assert!(!found.contains(&Finding::Cut(Cut::Stuck)));
     }
 
     #[test]
@@ -229,9 +279,58 @@ mod tests {
             request.get_or_insert_with(|| pulse.presence());
         });
         assert_eq!(
-            found.iter().position(|found| *found == Finding::Stuck),
+            found
+                .iter()
+                .position(|found| *found == Finding::Cut(Cut::Stuck)),
             Some(30)
         );
+    }
+
+    #[test]
+    fn pings_open_no_window() {
+        let mut request = None;
+        let found = findings(true, 40, |_, pulse| {
+            request.get_or_insert_with(|| pulse.presence());
+            // Forty a second, each answered.
+            pulse.read(40 * 17, true);
+            pulse.written(40 * 17, false);
+            pulse.framed(Came {
+                data: 0,
+                control: 40,
+            });
+        });
+        let stuck = Finding::Cut(Cut::Stuck);
+        assert_eq!(found.iter().position(|found| *found == stuck), Some(30));
+    }
+
+    #[test]
+    fn who_takes_or_brings_something_is_not_stuck() {
+        for (written, data) in [(5000, 0), (0, 5000)] {
+            let mut request = None;
+            let found = findings(true, 100, |_, pulse| {
+                request.get_or_insert_with(|| pulse.presence());
+                pulse.written(written, false);
+                pulse.framed(Came { data, control: 2 });
+            });
+            assert_eq!(found, [Finding::Lively; 100]);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_frames_for_nothing() {
+        for (control, written, flood) in [
+            (1000, 0, false),
+            (1001, 0, true),
+            (5000, 0, true),
+            (5000, 1_100_000, false),
+        ] {
+            let found = findings(true, 5, |_, pulse| {
+                pulse.written(written, false);
+                pulse.framed(Came { data: 0, control });
+            });
+            let first = found.contains(&Finding::Cut(Cut::Flood));
+            assert_eq!(first, flood, "{control} {written}");
+        }
     }
 
     #[test]

@@ -7,9 +7,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream as StdStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// How long what others have accepted is waited for at the end: they hear of it at the same time.
+const LAST: Duration = Duration::from_millis(100);
 
 /// A worker's share of the connections that it and its fellows accept.
 #[derive(Debug)]
@@ -76,17 +80,32 @@ pub(super) type Kept = (TcpStream, SocketAddr, Place);
 pub(super) struct Place {
     house: Arc<House>,
     worker: usize,
-    address: IpAddr,
+    /// Whose it is, as far as that is known.
+    address: Option<IpAddr>,
+}
+
+impl Place {
+    /// Counts this connection among those of its address; false where it is one too many. 0 is any
+    /// number.
+    pub(super) fn claim(&mut self, address: IpAddr, most: usize) -> bool {
+        let address = of_one_host(address);
+        self.address = Some(address);
+        let mut addresses = self.house.addresses();
+        let count = addresses.entry(address).or_default();
+        *count += 1;
+        most == 0 || *count <= most
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let worker = &self.house.workers[self.worker];
         worker.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
         let mut addresses = self.house.addresses();
-        match addresses.get_mut(&self.address) {
+        match addresses.get_mut(&address) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(addresses.remove(&self.address)),
+            _ => drop(addresses.remove(&address)),
         }
     }
 }
@@ -134,20 +153,9 @@ impl Door {
         most > 0 && open >= most
     }
 
-    /// Keeps a connection that was accepted here, or hands it to a worker with fewer. One that its
-    /// address has too many of is closed; 0 is any number.
-    pub(super) fn keep(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        most_per_address: usize,
-    ) -> Option<Kept> {
-        let place = self.place(peer.ip());
-        let mine = self.house.addresses().get(&place.address).copied();
-        if most_per_address > 0 && mine > Some(most_per_address) {
-            tracing::debug!(%peer, "an address has too many connections");
-            return None;
-        }
+    /// Keeps a connection that was accepted here, or hands it to a worker with fewer.
+    pub(super) fn keep(&self, stream: TcpStream, peer: SocketAddr) -> Option<Kept> {
+        let place = self.place();
         if place.worker == self.own {
             return Some((stream, peer, place));
         }
@@ -164,19 +172,17 @@ impl Door {
     }
 
     /// A place with the worker that has the fewest connections; with this one, if it is one of them.
-    fn place(&self, address: IpAddr) -> Place {
+    fn place(&self) -> Place {
         let workers = &self.house.workers;
         let open = |worker: usize| workers[worker].open.load(Ordering::Relaxed);
         let fewest = (0..workers.len())
             .min_by_key(|worker| (open(*worker), *worker != self.own))
             .unwrap_or(self.own);
         workers[fewest].open.fetch_add(1, Ordering::Relaxed);
-        let address = of_one_host(address);
-        *self.house.addresses().entry(address).or_default() += 1;
         Place {
             house: Arc::clone(&self.house),
             worker: fewest,
-            address,
+            address: None,
         }
     }
 }
@@ -192,6 +198,15 @@ impl Inbox {
             // There is a sender as long as there is this share.
             None => std::future::pending().await,
         }
+    }
+
+    /// The next one that still comes when all are about to stop; `None` when there will be no other.
+    pub(super) async fn last(&mut self, door: &Door) -> Option<Kept> {
+        if door.house.workers.len() == 1 {
+            return None;
+        }
+        let handed = tokio::time::timeout(LAST, self.handed()).await;
+        handed.ok()?.ok()
     }
 }
 
@@ -218,7 +233,7 @@ mod tests {
     #[test]
     fn a_connection_goes_to_the_worker_with_the_fewest() {
         let shares = Share::among(3);
-        let placed = |own: usize| shares[own].door.place(HOST);
+        let placed = |own: usize| shares[own].door.place();
         let first = placed(1);
         assert_eq!(first.worker, 1, "one's own, while all have none");
         let second = placed(1);
@@ -233,7 +248,7 @@ mod tests {
     #[test]
     fn one_alone_keeps_all() {
         let share = Share::alone();
-        let places: Vec<_> = (0..3).map(|_| share.door.place(HOST)).collect();
+        let places: Vec<_> = (0..3).map(|_| share.door.place()).collect();
         assert!(places.iter().all(|place| place.worker == 0));
     }
 
@@ -253,7 +268,9 @@ mod tests {
     #[test]
     fn what_is_closed_is_forgotten() {
         let share = Share::alone();
-        let places = [share.door.place(HOST), share.door.place(HOST)];
+        let mut places = [share.door.place(), share.door.place()];
+        let kept = places.each_mut().map(|place| place.claim(HOST, 1));
+        assert_eq!(kept, [true, false]);
         assert!(share.door.is_full(2) && !share.door.is_full(3));
         assert_eq!(share.door.house.addresses().len(), 1);
         drop(places);

@@ -18,9 +18,9 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::ZeroCopyStream;
+use super::frames::Frames;
 use super::pulse::Pulse;
-use super::turns::Turns;
+use super::stream::Stream;
 use crate::body::Lane;
 
 /// The client's connection preface (RFC 9113 §3.4).
@@ -46,24 +46,26 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A TCP stream whose first bytes may already have been read.
+/// A stream whose first bytes may already have been read.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: ZeroCopyStream,
+    stream: Stream,
     prefix: BytesMut,
     lines: Option<Lines>,
+    frames: Option<Frames>,
     ended: bool,
     pulse: Arc<Pulse>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, turns: Arc<Turns>) -> Self {
+    pub(super) fn new(stream: Stream, pulse: Arc<Pulse>) -> Self {
         Self {
-            stream: ZeroCopyStream::new(stream).taking_turns(turns),
+            stream,
             prefix: BytesMut::new(),
             lines: None,
+            frames: None,
             ended: false,
-            pulse: Arc::default(),
+            pulse,
         }
     }
 
@@ -74,7 +76,7 @@ impl Wire {
 
     /// Waits for the first byte of another request, or for the end.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        if self.prefix.is_empty() {
+        if self.prefix.is_empty() && !self.stream.has_more() {
             self.stream.as_tcp().readable().await?;
         }
         Ok(())
@@ -92,16 +94,19 @@ impl Wire {
         self.prefix.extend_from_slice(&rest);
     }
 
-    fn told(&self, written: &Poll<io::Result<usize>>) {
-        let bytes = match written {
-            Poll::Ready(Ok(bytes)) => *bytes,
-            _ => 0,
+    /// Reads until the protocol is clear; `None` when the client said nothing at all, or does not
+    /// keep to what was agreed on.
+    pub(super) async fn sniff(&mut self) -> io::Result<Option<Protocol>> {
+        let agreed = match self.stream.is_http2() {
+            Some(true) => Some(Protocol::Http2),
+            Some(false) => Some(Protocol::Http1),
+            None => None,
         };
-        self.pulse.written(bytes, self.stream.is_full());
+        let spoken = self.spoken().await?;
+        Ok(spoken.filter(|spoken| agreed.is_none_or(|agreed| agreed == *spoken)))
     }
 
-    /// Reads until the protocol is clear; `None` when the client said nothing at all.
-    pub(super) async fn sniff(&mut self) -> io::Result<Option<Protocol>> {
+    async fn spoken(&mut self) -> io::Result<Option<Protocol>> {
         loop {
             self.prefix.reserve(1024);
             if self.stream.read_buf(&mut self.prefix).await? == 0 {
@@ -117,6 +122,11 @@ impl Wire {
         }
     }
 
+    /// What was agreed on before: TLS's version, and whether an earlier session went on.
+    pub(super) fn agreed(&self) -> Option<(&'static str, &'static str)> {
+        self.stream.agreed()
+    }
+
     /// The lane of this connection.
     pub(super) fn lane(&self) -> Option<Lane> {
         self.stream.lane()
@@ -128,10 +138,17 @@ impl Wire {
         Arc::clone(&lines.seen)
     }
 
+    /// Begins to count the frames that come in.
+    pub(super) fn count_frames(&mut self) {
+        self.frames = Some(Frames::default());
+    }
+
     /// Closes the sending side, and reads on for a while if the client has not closed its own.
-    pub(super) async fn linger(self) {
+    pub(super) async fn linger(mut self) {
+        // However it ends, the stream is closed next.
+        let _ = tokio::time::timeout(LINGER, self.stream.goodbye()).await;
         if !self.ended {
-            linger(self.stream.into_inner()).await;
+            linger(self.stream.into_tcp()).await;
         }
     }
 
@@ -143,12 +160,12 @@ impl Wire {
     /// Ends the connection with a reset. What waits for a reader who does not read would stay with the
     /// kernel for as long as it tries.
     pub(super) fn reset(self) {
-        reset(&self.stream.into_inner());
+        reset(&self.stream.into_tcp());
     }
 
     /// Closes both sides at once.
     pub(super) fn close(self) {
-        if let Ok(stream) = self.stream.into_inner().into_std() {
+        if let Ok(stream) = self.stream.into_tcp().into_std() {
             // A stream the client has already reset is closed as well.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -205,6 +222,10 @@ impl AsyncRead for Wire {
             lines.take(new);
             between = lines.are_between();
         }
+        if let Some(frames) = &mut self.frames {
+            let came = frames.take(new);
+            self.pulse.framed(came);
+        }
         self.pulse.read(new.len(), between);
         Poll::Ready(Ok(()))
     }
@@ -216,9 +237,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.told(&written);
-        written
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -226,9 +245,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.told(&written);
-        written
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,8 +14,8 @@ const POOLED: usize = 128 * 1024;
 /// The largest window that finds room in one.
 pub(crate) const LARGEST_READ: u64 = 128 * 1024;
 
-/// Windows smaller than this are cheaper made than shared.
-const SHARED: usize = 16 * 1024;
+/// Windows smaller than this are cheaper made than shared; a frame of HTTP/2 is, of which many may wait.
+const SHARED: usize = 16 * 1024 + 1;
 
 /// Most buffers that wait to be used again: 8 MiB of them.
 const WAITING: usize = 64;

@@ -7,13 +7,17 @@ mod connection;
 mod edge;
 mod faults;
 mod fields;
+mod floods;
 mod forged;
 mod framing;
 mod http2;
 pub mod ingest;
 mod limits;
 mod preconditions;
+mod proxies;
 mod ranges;
 mod resolver;
 mod signed_url;
+#[cfg(feature = "tls")]
+mod tls;
 pub mod uploads;

@@ -11,6 +11,8 @@ pub mod raw;
 #[cfg(feature = "cli")]
 pub mod rehearsal;
 pub mod signer;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
@@ -20,11 +22,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
-use tonearm::app::{App, Resolver};
+use tonearm::app::{App, Forwarding, Resolver};
 use tonearm::ingest::{self, Ingest, Tokens};
 use tonearm::metrics::Metrics;
 use tonearm::recording::UnixTime;
-use tonearm::server::{self, Drained, Settings, Share};
+use tonearm::server::{self, Drained, Listener, Settings, Share};
 use tonearm::sign::{Audience, Claims, Key, Keyring, Policy, Window, mint};
 use tonearm::store::{Local, Store};
 
@@ -84,6 +86,10 @@ pub struct Setup {
     pub most_responses: usize,
     /// What may be brought, by who shows [`TOKEN`].
     pub ingest: Option<ingest::Settings>,
+    /// What is spoken before HTTP.
+    pub front: Option<Box<dyn FnOnce(Listener) -> Listener + Send>>,
+    /// Whose word on a client's address is taken.
+    pub forwarding: Forwarding,
     /// The server's store, where it is not a directory of its own.
     pub store: Option<Store>,
 }
@@ -129,12 +135,17 @@ impl Server {
             setup.resolver,
             Arc::clone(&metrics),
         )
-        .with_most_responses(setup.most_responses);
+        .with_most_responses(setup.most_responses)
+        .with_forwarding(setup.forwarding);
         if let Some(settings) = setup.ingest {
             let tokens = Tokens::parse(TOKEN_LINE).unwrap();
             app = app.with_ingest(Ingest::new(store, tokens, settings));
         }
         let app = Arc::new(app);
+        let mut listener = Listener::from(listener);
+        if let Some(front) = setup.front {
+            listener = front(listener);
+        }
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || {

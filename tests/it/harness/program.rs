@@ -198,6 +198,11 @@ pub struct Program {
 impl Program {
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
+        Self::begin(command)
+    }
+
+    /// With the standard input that it was given.
+    pub fn begin(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Heard::listen(child.stdout.take().unwrap());
@@ -211,9 +216,17 @@ impl Program {
         let said = said.wait(|text| text.lines().count() >= 3);
         let said = said.unwrap_or_else(|said| panic!("it does not start: {said}\n{program:?}"));
         let lines: Vec<_> = said.lines().collect();
-        let address = |line: &str, before: &str| line.strip_prefix(before).unwrap().parse();
-        program.public = address(lines[0], "listening on http://").unwrap();
-        program.admin = address(lines[1], "admin on http://").unwrap();
+        let address = |line: &str, before: &str| {
+            let (scheme, address) = line
+                .strip_prefix(before)
+                .unwrap()
+                .split_once("://")
+                .unwrap();
+            assert!(scheme == "http" || scheme == "https", "{line}");
+            address.parse().unwrap()
+        };
+        program.public = address(lines[0], "listening on ");
+        program.admin = address(lines[1], "admin on ");
         program.hint = lines[2].into();
         program
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 /// A blocking connection; every read ends within ten seconds.
 pub struct Client {
     pub stream: TcpStream,
+    #[cfg(feature = "tls")]
+    pub tls: Option<rustls::ClientConnection>,
     host: String,
     unread: Vec<u8>,
 }
@@ -133,6 +135,8 @@ impl Client {
             .unwrap();
         Self {
             stream,
+            #[cfg(feature = "tls")]
+            tls: None,
             host: addr.to_string(),
             unread: Vec::new(),
         }
@@ -145,7 +149,30 @@ impl Client {
 
     /// Sends bytes as they are. A server that has already closed is found out by the next read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let _ = rustls::Stream::new(tls, &mut self.stream).write_all(bytes.as_ref());
+            return;
+        }
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Shakes hands; all that follows is inside TLS.
+    #[cfg(feature = "tls")]
+    pub fn begin_tls(&mut self, mut session: rustls::ClientConnection) -> std::io::Result<()> {
+        while session.is_handshaking() {
+            session.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(session);
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return rustls::Stream::new(tls, &mut self.stream).read(buffer);
+        }
+        self.stream.read(buffer)
     }
 
     /// Sends a request without content, with Host and these field lines.
@@ -277,7 +304,7 @@ impl Client {
 
     fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer) {
+        match self.read(&mut buffer) {
             Ok(0) => false,
             Ok(count) => {
                 self.unread.extend_from_slice(&buffer[..count]);

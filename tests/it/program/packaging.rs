@@ -10,6 +10,7 @@ use crate::harness::has_peer;
 use crate::harness::program::{Place, TONEARM};
 
 const UNIT: &str = include_str!("../../../deploy/systemd/tonearm.service");
+const SOCKET: &str = include_str!("../../../deploy/systemd/tonearm.socket");
 /// Most exposure that `systemd-analyze security` may find, in tenths; 100 is a service without any
 /// confinement.
 const EXPOSURE: &str = "--threshold=20";
@@ -22,12 +23,14 @@ fn the_unit_is_valid_and_confined() {
     let place = Place::new();
     let unit = UNIT.replace("/usr/bin/tonearm", TONEARM);
     place.write("tonearm.service", unit, 0o644);
-    for check in [
-        &["verify", "--man=no"][..],
-        &["security", "--offline=true", EXPOSURE],
+    place.write("tonearm.socket", SOCKET, 0o644);
+    for (check, unit) in [
+        (&["verify", "--man=no"][..], "tonearm.service"),
+        (&["verify", "--man=no"], "tonearm.socket"),
+        (&["security", "--offline=true", EXPOSURE], "tonearm.service"),
     ] {
         let mut analyze = Command::new("systemd-analyze");
-        analyze.args(check).arg(place.path("tonearm.service"));
+        analyze.args(check).arg(place.path(unit));
         let ran = analyze.output().unwrap();
         assert!(ran.status.success(), "{check:?}: {ran:?}");
         // A directive it does not know is a warning only.
