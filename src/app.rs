@@ -16,6 +16,7 @@ mod request;
 mod trace;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -46,7 +47,9 @@ use crate::sign::{
     Audience, Claims, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path,
     mint, pull, verify,
 };
-use crate::store::{Source, Store, StoreError};
+#[cfg(feature = "object")]
+use crate::store::Presigned;
+use crate::store::{Found, Source, Store, StoreError};
 
 /// Most bytes of a request's content that are read in order to keep its connection.
 const DISCARDED_CONTENT: usize = 64 * 1024;
@@ -329,8 +332,13 @@ impl App {
             generation: (found.generation > 0).then_some(found.generation),
             ..Claims::until(self.policy.expiry(now, self.policy.ttl(found.duration)))
         };
-        let url = self.url(&found.path.url_path(), &claims, request, arrival)?;
-        let exp = claims.exp;
+        let (url, exp) = match self.presigned(&found, &claims, now).await? {
+            Some(presigned) => presigned,
+            None => {
+                let url = self.url(&found.path.url_path(), &claims, request, arrival)?;
+                (url, claims.exp)
+            }
+        };
         tracing::info!(target: "tonearm::mint", recording = %id, exp = exp.0, caller = %arrival.client, signature);
         let resolved = Resolved {
             authenticated_url: url,
@@ -341,6 +349,31 @@ impl App {
             json(serde_json::to_vec(&resolved).unwrap_or_default()),
             None,
         ))
+    }
+
+    /// The bucket's own URL and its end, where such are given out.
+    #[cfg(feature = "object")]
+    async fn presigned(
+        &self,
+        found: &Found,
+        claims: &Claims,
+        now: UnixTime,
+    ) -> Result<Option<(String, UnixTime)>, Rejection> {
+        let life = Duration::from_secs(now.until(claims.exp));
+        let presigned = self.store.presigned(&found.path, None, life).await;
+        let presigned = presigned.map_err(Rejection::Unknown)?;
+        Ok(presigned.map(|Presigned { url, life }| (url, now.plus(life.as_secs()))))
+    }
+
+    #[cfg(not(feature = "object"))]
+    #[expect(clippy::unused_async, reason = "a bucket's credentials are waited for")]
+    async fn presigned(
+        &self,
+        _: &Found,
+        _: &Claims,
+        _: UnixTime,
+    ) -> Result<Option<(String, UnixTime)>, Rejection> {
+        Ok(None)
     }
 
     /// A URL that opens `path` as `claims` say: of the CDN, where one checks URLs itself.
@@ -517,7 +550,7 @@ async fn discard(content: Incoming, head: &Parts) -> bool {
         return false;
     }
     let limited = http_body_util::Limited::new(content, DISCARDED_CONTENT);
-    let wait = std::time::Duration::from_secs(1);
+    let wait = Duration::from_secs(1);
     matches!(
         tokio::time::timeout(wait, limited.collect()).await,
         Ok(Ok(_))

@@ -24,6 +24,8 @@ pub use self::segment::{Lane, MAX_SEGMENT, Segment};
 use crate::respond::Piece;
 use crate::select::ByteRange;
 use crate::store::{Handle, LARGEST_READ, Source};
+#[cfg(feature = "object")]
+use crate::store::{Reading, Sliced};
 
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
@@ -81,8 +83,11 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 pub struct FileBody {
     pieces: VecDeque<Piece>,
     handle: Option<Handle>,
-    #[cfg(feature = "object")]
-    remote: Option<Box<Remote>>,
+    /// Which of the representation's bytes lie in the file, from its first on.
+    extent: ByteRange,
+    /// Of the representation.
+    length: u64,
+    supply: Supply,
     lane: Option<Lane>,
     work: Option<Work>,
     window: u64,
@@ -98,11 +103,31 @@ pub struct FileBody {
     presence: Option<Arc<()>>,
 }
 
+/// Where bytes come from that do not lie in the open file.
+enum Supply {
+    /// From nowhere: all are there.
+    Nothing,
+    /// From one file after the other.
+    #[cfg(feature = "object")]
+    Slices(Box<Sliced>),
+    /// From the bucket.
+    #[cfg(feature = "object")]
+    Remote(Box<Remote>),
+}
+
 /// An object, and the range of it that is being sent.
 #[cfg(feature = "object")]
 struct Remote {
-    reading: Box<crate::store::Reading>,
+    reading: Box<Reading>,
     stream: Option<crate::store::Stream>,
+}
+
+#[cfg(feature = "object")]
+impl Supply {
+    fn remote(reading: Box<Reading>) -> Self {
+        let stream = None;
+        Self::Remote(Box::new(Remote { reading, stream }))
+    }
 }
 
 /// What the blocking pool does for a body.
@@ -142,23 +167,30 @@ impl FileBody {
     /// A body of `pieces`, of which the stored ones are ranges of `source`.
     #[must_use]
     pub fn new(pieces: Vec<Piece>, source: Option<Source>) -> Self {
-        #[cfg(feature = "object")]
-        let (handle, remote) = match source {
-            Some(Source::File(handle)) => (Some(handle), None),
-            Some(Source::Object(reading)) => {
-                let stream = None;
-                (None, Some(Box::new(Remote { reading, stream })))
+        // Without a file, no byte lies in it.
+        let mut extent = ByteRange { first: 1, last: 0 };
+        let (handle, length, supply) = match source {
+            Some(Source::File(handle)) => {
+                let length = handle.version.length;
+                extent = ByteRange {
+                    first: 0,
+                    last: u64::MAX,
+                };
+                (Some(handle), length, Supply::Nothing)
             }
-            None => (None, None),
-        };
-        #[cfg(not(feature = "object"))]
-        let handle = source.map(|Source::File(handle)| handle);
-        Self {
             #[cfg(feature = "object")]
-            remote,
+            Some(Source::Sliced(sliced)) => (None, sliced.length(), Supply::Slices(sliced)),
+            #[cfg(feature = "object")]
+            Some(Source::Object(reading)) => (None, 0, Supply::remote(reading)),
+            None => (None, 0, Supply::Nothing),
+        };
+        Self {
             promised: pieces.iter().map(Piece::len).sum(),
             pieces: pieces.into(),
             handle,
+            extent,
+            length,
+            supply,
             lane: None,
             work: None,
             window: 0,
@@ -176,7 +208,13 @@ impl FileBody {
     /// is copied all the same.
     #[must_use]
     pub fn on_lane(mut self, lane: Option<Lane>) -> Self {
-        let settled = self.handle.as_ref().is_some_and(|handle| handle.settled);
+        let settled = match (&self.handle, &self.supply) {
+            (Some(handle), _) => handle.settled,
+            // Nobody else writes to a slice.
+            #[cfg(feature = "object")]
+            (None, Supply::Slices(_)) => true,
+            (None, _) => false,
+        };
         self.lane = lane.filter(|_| settled);
         self
     }
@@ -209,26 +247,28 @@ impl FileBody {
         self
     }
 
-    /// Takes the next window off the front of the pieces, if a stored range is there.
+    /// Takes the next window off the front of the pieces, if a stored range is there whose bytes lie
+    /// in the open file: where they do.
     fn take_window(&mut self) -> Option<ByteRange> {
         let Some(Piece::Stored(range)) = self.pieces.front_mut() else {
             return None;
         };
+        let extent = self.extent;
+        if !(extent.first..=extent.last).contains(&range.first) {
+            return None;
+        }
         // What ends where the file ends was most likely asked for without an end.
-        let length = self
-            .handle
-            .as_ref()
-            .map_or(0, |handle| handle.version.length);
         let (smallest, largest) = match self.lane {
-            Some(_) if range.last + 1 < length => (LARGEST_WINDOW, LARGEST_WINDOW),
+            Some(_) if range.last + 1 < self.length => (LARGEST_WINDOW, LARGEST_WINDOW),
             Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
             None => (FIRST_WINDOW.min(self.largest_read), self.largest_read),
         };
         let size = self.window.clamp(smallest, largest);
         let last = range.last.min(range.first.saturating_add(size - 1));
+        let last = last.min(extent.last);
         let window = ByteRange {
-            first: range.first,
-            last,
+            first: range.first - extent.first,
+            last: last - extent.first,
         };
         self.window = size.saturating_mul(2);
         if last == range.last {
@@ -262,7 +302,7 @@ impl FileBody {
                 Poll::Ready(Some(Ok(bytes.into())))
             }
             #[cfg(feature = "object")]
-            Some(Piece::Stored(range)) if let Some(remote) = &mut self.remote => {
+            Some(Piece::Stored(range)) if let Supply::Remote(remote) = &mut self.supply => {
                 let stream = remote
                     .stream
                     .get_or_insert_with(|| remote.reading.stream(*range));
@@ -275,15 +315,46 @@ impl FileBody {
                     }
                 }
             }
-            Some(Piece::Stored(_)) => {
-                let Some(window) = self.take_window() else {
-                    return Poll::Ready(None);
-                };
-                match self.begin(window) {
-                    Some(done) => Poll::Ready(Some(done)),
-                    None => self.poll_next(cx),
+            Some(Piece::Stored(range)) => {
+                let range = *range;
+                if let Some(window) = self.take_window() {
+                    return match self.begin(window) {
+                        Some(done) => Poll::Ready(Some(done)),
+                        None => self.poll_next(cx),
+                    };
+                }
+                match ready!(self.poll_supply(range, cx)) {
+                    Ok(()) => self.poll_next(cx),
+                    Err(error) => Poll::Ready(Some(Err(error))),
                 }
             }
+        }
+    }
+
+    /// Opens the file that a range begins in.
+    #[cfg(feature = "object")]
+    fn poll_supply(&mut self, range: ByteRange, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Supply::Slices(sliced) = &mut self.supply else {
+            return Poll::Ready(Err(no_file()));
+        };
+        match ready!(sliced.poll_slice(range, cx))? {
+            Some(slice) => {
+                self.extent = slice.extent;
+                self.handle = Some(slice.handle);
+            }
+            // What was begun from slices goes on from the bucket, of the same version.
+            None => {
+                let reading = sliced.uncached();
+                self.supply = Supply::remote(Box::new(reading));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[cfg(not(feature = "object"))]
+    fn poll_supply(&mut self, _: ByteRange, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.supply {
+            Supply::Nothing => Poll::Ready(Err(no_file())),
         }
     }
 

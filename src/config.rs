@@ -5,6 +5,7 @@
 //! and default that has one, and knows where it came from. The files are read here and nowhere
 //! else; what the values mean is decided by the modules they are for.
 
+mod delivery;
 pub mod keyring;
 pub mod secret;
 mod source;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::delivery::Delivery;
 use self::keyring::FileError;
 pub use self::source::{ConfigError, Source, Value};
 use crate::app::{BaseUrl, Forwarding, Guard, Mode, Resolver, Signatures};
@@ -301,6 +303,41 @@ pub const SETTINGS: &[Setting] = &[
         "requests to the bucket that may be under way, streams among them",
     ),
     row(
+        "object.delivery",
+        "proxy",
+        "how a bucket's bytes reach listeners: proxy, cache (by slices on local disk) or presign (URLs of the bucket's own; S3 only)",
+    ),
+    row(
+        "object.session_ttl",
+        "5m",
+        "longest life of a presigned URL where the bucket's credentials are of a session, whose end nobody tells",
+    ),
+    row(
+        "cache.directory",
+        "cache",
+        "directory of slices, of one process alone; made if need be; for object.delivery = cache",
+    ),
+    row(
+        "cache.size",
+        "10GiB",
+        "most bytes that slices take up, at least 16 slices",
+    ),
+    row(
+        "cache.slice",
+        "1MiB",
+        "bytes that are fetched and kept together, from 64KiB to 64MiB",
+    ),
+    row(
+        "cache.keep",
+        "24h",
+        "how long a slice is kept that nobody asks for, of an erased recording too",
+    ),
+    row(
+        "cache.trust",
+        "2s",
+        "how long what the bucket said of a recording is believed while it cannot be asked; no revocation or erasure shows for so long then",
+    ),
+    row(
         "log.filter",
         "info",
         "what is logged: error, warn, info, debug, trace, or directives such as info,tonearm::access=off",
@@ -398,6 +435,8 @@ pub struct Config {
     pub endpoint: Option<String>,
     /// What a bucket is asked.
     pub bucket_limits: Limits,
+    /// How its bytes reach listeners.
+    pub delivery: Delivery,
     /// The public listener.
     pub listen: SocketAddr,
     /// The admin listener.
@@ -505,6 +544,7 @@ impl Values {
                 timeout: self.get("object.timeout", positive)?,
                 requests: self.get("object.max_requests", requests)?,
             },
+            delivery: self.delivery()?,
             listen: self.get("listen", address)?,
             admin_listen: self.get("admin_listen", address)?,
             tls: self.tls()?,

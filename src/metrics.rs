@@ -15,7 +15,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -307,6 +307,27 @@ impl Metrics {
         self
     }
 
+    /// Tells of a cache: what became of the slices that were asked for, and the bytes it holds.
+    #[must_use]
+    pub fn of_cache<const N: usize>(
+        mut self,
+        outcomes: impl Fn() -> [(&'static str, u64); N] + Send + Sync + 'static,
+        bytes: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.registry.register(
+            "cache_slices",
+            "Slices of recordings asked for, by what became of it; a miss is a fetch from the bucket",
+            ReadEach(outcomes),
+        );
+        self.registry.register_with_unit(
+            "cache",
+            "Bytes that the cache holds on disk",
+            Unit::Bytes,
+            ReadNow(bytes),
+        );
+        self
+    }
+
     pub(crate) fn answered(&self, route: &'static str, class: Class, status: u16) {
         let labels = RequestLabels {
             route,
@@ -453,5 +474,48 @@ impl<F: Fn() -> u64> EncodeMetric for Read<F> {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Counter
+    }
+}
+
+/// Counters that somebody else keeps, by outcome.
+struct ReadEach<F>(F);
+
+impl<F> fmt::Debug for ReadEach<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadEach")
+    }
+}
+
+impl<F: Fn() -> [(&'static str, u64); N], const N: usize> EncodeMetric for ReadEach<F> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (outcome, count) in (self.0)() {
+            let labels = OutcomeLabel { outcome };
+            ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+/// A gauge that somebody else keeps.
+struct ReadNow<F>(F);
+
+impl<F> fmt::Debug for ReadNow<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadNow")
+    }
+}
+
+impl<F: Fn() -> u64> EncodeMetric for ReadNow<F> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        let value = i64::try_from((self.0)()).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }

@@ -166,23 +166,21 @@ pub struct Described {
     /// A 206 with one range, as most requests get it. What differs from one to the next is written
     /// over.
     partial: HeaderMap,
-    inline_type: HeaderValue,
 }
 
 impl From<Representation> for Described {
     fn from(representation: Representation) -> Self {
         let etag = representation.etag.as_str().to_owned();
+        let [content_type, disposition] =
+            presented(representation.media, &representation.file_name, None);
         let mut partial = Answer::new(StatusCode::PARTIAL_CONTENT)
             .with(header::CONTENT_LENGTH, "0")
             .with(header::CONTENT_RANGE, "")
-            .with(header::CONTENT_TYPE, OCTET_STREAM)
+            .with(header::CONTENT_TYPE, content_type)
             .with(header::ETAG, etag)
             .with(header::CACHE_CONTROL, LONGEST)
             .with(header::ACCEPT_RANGES, "bytes")
-            .with(
-                header::CONTENT_DISPOSITION,
-                attachment(&representation.file_name),
-            )
+            .with(header::CONTENT_DISPOSITION, disposition)
             .readable_from_any_origin();
         if let Some(modified) = representation.last_modified {
             partial = partial.with(header::LAST_MODIFIED, http_date(modified));
@@ -193,7 +191,6 @@ impl From<Representation> for Described {
         }
         Self {
             partial: partial.fields,
-            inline_type: inline_type(representation.media),
             representation,
         }
     }
@@ -363,15 +360,35 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
         answer = answer.with(header::LAST_MODIFIED, http_date(terms.now));
     }
     match terms.disposition {
-        // HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its
-        // grant. The bytes never depend on it.
-        Some(Disposition::Inline) => answer
-            .with(header::CONTENT_TYPE, described.inline_type.clone())
-            .with(header::CONTENT_DISPOSITION, "inline"),
-        Some(Disposition::Attachment(Some(name))) => {
-            answer.with(header::CONTENT_DISPOSITION, attachment(name))
-        }
         Some(Disposition::Attachment(None)) | None => answer,
+        asked => {
+            let Representation {
+                media, file_name, ..
+            } = &described.representation;
+            let [content_type, disposition] = presented(*media, file_name, asked);
+            answer
+                .with(header::CONTENT_TYPE, content_type)
+                .with(header::CONTENT_DISPOSITION, disposition)
+        }
+    }
+}
+
+/// Content-Type and Content-Disposition of a recording called `file_name`.
+///
+/// HubSpot needs the octet-stream; a page that embeds a player asks for the real type by its grant.
+/// The bytes never depend on it.
+#[must_use]
+pub fn presented(
+    media: MediaType,
+    file_name: &str,
+    disposition: Option<&Disposition>,
+) -> [HeaderValue; 2] {
+    match disposition {
+        Some(Disposition::Inline) => [inline_type(media), "inline".into_value()],
+        Some(Disposition::Attachment(Some(name))) => [OCTET_STREAM, attachment(name).into_value()],
+        Some(Disposition::Attachment(None)) | None => {
+            [OCTET_STREAM, attachment(file_name).into_value()]
+        }
     }
 }
 

@@ -31,7 +31,10 @@ pub use self::local::{Local, Opened};
 #[cfg(feature = "object")]
 pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
-pub use self::object::{Bucket, BucketError, Limits, Object, Reading};
+pub use self::object::{
+    Bucket, BucketError, CacheOutcome, CacheSettings, Lean, Limits, Object, Presigned, Presigner,
+    Reading, Sliced, Slices,
+};
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{Claim, FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
@@ -40,6 +43,8 @@ pub use self::upload::Upload;
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
+#[cfg(feature = "object")]
+use crate::sign::Disposition;
 use crate::sign::{Grant, Refusal};
 
 /// A place where recordings lie.
@@ -94,7 +99,7 @@ impl Stored {
         match self.0 {
             Kept::Local(held) => Ok(Source::File(held.handle.clone())),
             #[cfg(feature = "object")]
-            Kept::Object(located) => Ok(Source::Object(Box::new(located.open(first).await?))),
+            Kept::Object(located) => located.open(first).await,
         }
     }
 }
@@ -107,6 +112,9 @@ pub enum Source {
     /// An object, of which a range may be on its way.
     #[cfg(feature = "object")]
     Object(Box<Reading>),
+    /// An object by slices that lie on the disk.
+    #[cfg(feature = "object")]
+    Sliced(Box<Sliced>),
 }
 
 /// An open recording of a known version.
@@ -116,6 +124,8 @@ pub struct Handle {
     pub(crate) version: Version,
     /// Nobody is likely to be writing to it any more.
     pub(crate) settled: bool,
+    /// More is being written behind the bytes that are read: it has no version yet.
+    pub(crate) grows: bool,
     /// How often in a row what was asked for lay in the page cache.
     pub(crate) hits: Arc<AtomicU32>,
 }
@@ -192,6 +202,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says nothing of the recording, but that the bucket cannot be asked now.
+    #[cfg(feature = "object")]
+    const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TimedOut | Self::Busy)
+    }
+
     /// Whether there is no such recording, or none any more.
     #[must_use]
     pub const fn is_absent(&self) -> bool {
@@ -252,6 +268,24 @@ impl Store {
             }
             #[cfg(feature = "object")]
             Self::Object(object) => object.find(id).await,
+        }
+    }
+
+    /// The bucket's own URL of a recording that was found, for `life` or less; `None` where none is
+    /// given out.
+    ///
+    /// # Errors
+    /// [`StoreError`], where there are no credentials to sign with.
+    #[cfg(feature = "object")]
+    pub async fn presigned(
+        &self,
+        path: &MediaPath,
+        disposition: Option<&Disposition>,
+        life: Duration,
+    ) -> Result<Option<Presigned>, StoreError> {
+        match self {
+            Self::Local(_) => Ok(None),
+            Self::Object(object) => object.presigned(path, disposition, life).await,
         }
     }
 

@@ -18,14 +18,14 @@ use super::handed::Handed;
 use super::{Failure, Outcome, environment, load_keyring, log, now, print, reachable, service};
 use crate::admin::Admin;
 use crate::app::App;
-use crate::config::{Config, Flags, Storage, Values, keyring};
+use crate::config::{Config, Delivery, Flags, Storage, Values, keyring};
 use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::{RecordingId, UnixTime};
 use crate::server::{self, Drained, Listener, Share};
 use crate::sign::Keyring;
-use crate::store::{Local, Store};
+use crate::store::{Bucket, BucketError, CacheOutcome, Local, Object, Slices, Store};
 
 /// How often recordings that nobody asks for any more are let go.
 const TIDYING: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Serve {
         if config.server.connections == 0 {
             config.server.connections = most_connections(descriptors);
         }
-        let store = open_store(&config)?;
+        let store = open_to_serve(&config)?;
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
         let pair = config.tls.as_ref().map(Certificate::load).transpose()?;
@@ -99,7 +99,8 @@ impl Serve {
         // Before anybody learns that we run: a signal must not find its default, which is to kill.
         let own = Own::new().map_err(unavailable)?;
         announce(&config, &store, &public, &admin)?;
-        let metrics = Arc::new(Metrics::default().of_server(log.dropped(), now().0));
+        let metrics = Metrics::default().of_server(log.dropped(), now().0);
+        let metrics = Arc::new(of_cache(metrics, &store));
         let certificate = config.tls.clone().zip(pair);
         let certificate =
             certificate.map(|(files, pair)| Certificate::new(files, pair, Arc::clone(&metrics)));
@@ -169,14 +170,54 @@ fn signer(config: &Config) -> Result<Option<Signer>, Failure> {
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     match &config.storage {
         Storage::Directory(path) => open_directory(path),
-        Storage::Bucket(bucket) => {
-            let object = bucket.open(config.endpoint.as_deref(), config.bucket_limits);
-            let object = object
-                .with_context(|| bucket.to_string())
-                .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
-            Ok(Store::Object(Arc::new(object)))
-        }
+        Storage::Bucket(bucket) => Ok(Store::Object(Arc::new(open_bucket(bucket, config)?))),
     }
+}
+
+/// The same with a cache, where there is to be one: it is the server's alone.
+fn open_to_serve(config: &Config) -> Result<Store, Failure> {
+    let (Storage::Bucket(bucket), Delivery::Cache(cache, trust)) =
+        (&config.storage, &config.delivery)
+    else {
+        return open_store(config);
+    };
+    let object = open_bucket(bucket, config)?;
+    let name = format!("{bucket} {}", config.endpoint.as_deref().unwrap_or(""));
+    let slices = Slices::open(cache.clone(), name, now());
+    Ok(Store::Object(Arc::new(object.with_slices(slices, *trust))))
+}
+
+fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {
+    let (endpoint, limits) = (config.endpoint.as_deref(), config.bucket_limits);
+    let presigner = match config.delivery {
+        Delivery::Presign(session) => Some(bucket.presigner(endpoint, limits, session)),
+        Delivery::Proxy | Delivery::Cache(..) => None,
+    };
+    let open = || {
+        let object = bucket.open(endpoint, limits)?;
+        Ok::<_, BucketError>(match presigner.transpose()? {
+            Some(presigner) => object.with_presigner(presigner),
+            None => object,
+        })
+    };
+    open()
+        .with_context(|| bucket.to_string())
+        .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
+}
+
+/// Tells of the cache, where there is one.
+fn of_cache(metrics: Metrics, store: &Store) -> Metrics {
+    let Store::Object(object) = store else {
+        return metrics;
+    };
+    let Some(slices) = object.slices().cloned() else {
+        return metrics;
+    };
+    let held = Arc::clone(&slices);
+    metrics.of_cache(
+        move || CacheOutcome::ALL.map(|outcome| (outcome.word(), slices.count(outcome))),
+        move || held.bytes(),
+    )
 }
 
 /// A directory that a command reads file by file, and where it is.

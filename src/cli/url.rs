@@ -1,15 +1,18 @@
 //! `tonearm url`: a signed URL for one recording, alone on its line.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use super::serve::open_store;
 use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::app::{BaseUrl, BaseUrlError};
-use crate::config::{Config, Flags, Values, duration};
+use crate::config::{Config, Delivery, Flags, Storage, Values, duration};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
-use crate::store::{Found, StoreError};
+use crate::store::{Found, Store, StoreError};
 
 /// Flags of `tonearm url`.
 #[derive(Debug, Args)]
@@ -45,7 +48,7 @@ pub(super) struct Url {
     #[arg(long, value_name = "DIR-OR-URL")]
     storage: Option<String>,
     /// What the URL begins with [default: public_base_url, else the public listener]; the URL is
-    /// then native, whatever url.format says
+    /// then native, whatever url.format and object.delivery say
     #[arg(long, value_name = "URL")]
     base: Option<BaseUrl>,
     #[command(flatten)]
@@ -62,11 +65,18 @@ impl Url {
 
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
-        let found = self.find(&config)?;
+        let (found, store, runtime) = self.find(&config)?;
         let ring = load_keyring(&config)?;
         let now = now();
         let claims = self.claims(&config, &found, now)?;
         let path = found.path.url_path();
+        if let (Delivery::Presign(_), Storage::Bucket(_), None) =
+            (&config.delivery, &config.storage, &self.base)
+        {
+            let presigned = self.presigned(&found, &claims, now, &store);
+            print(&runtime.block_on(presigned)?);
+            return Ok(0);
+        }
         // A base that was typed is a server of our own.
         if let (Some(cdn), None) = (&config.cdn, &self.base) {
             let url = cdn.signer(&config.policy)?.url(&path, &claims, now);
@@ -84,7 +94,42 @@ impl Url {
         Ok(0)
     }
 
-    fn find(&self, config: &Config) -> Result<Found, Failure> {
+    /// The bucket's own URL, which can say less than one of ours.
+    async fn presigned(
+        &self,
+        found: &Found,
+        claims: &Claims,
+        now: UnixTime,
+        store: &Store,
+    ) -> Result<String, Failure> {
+        for (asked, flag) in [
+            (self.bind_host, "--bind-host"),
+            (self.revocable, "--revocable"),
+            (self.not_before.is_some(), "--not-before"),
+        ] {
+            if asked {
+                let problem = anyhow!("{flag}: a presigned URL cannot say that");
+                return Err(Failure::new(Failure::USAGE, problem));
+            }
+        }
+        let life = Duration::from_secs(now.until(claims.exp));
+        let disposition = claims.disposition.as_ref();
+        let presigned = store.presigned(&found.path, disposition, life).await;
+        match presigned.map_err(|error| Failure::new(Failure::IO, error))? {
+            Some(presigned) if presigned.life < life && self.ttl.is_some() => {
+                let longest = presigned.life.as_secs();
+                let problem = anyhow!("--ttl: this URL can live for {longest} s at most");
+                Err(Failure::new(Failure::USAGE, problem))
+            }
+            Some(presigned) => Ok(presigned.url),
+            None => Err(Failure::new(
+                Failure::CONFIGURATION,
+                anyhow!("the bucket gives no URLs"),
+            )),
+        }
+    }
+
+    fn find(&self, config: &Config) -> Result<(Found, Store, Runtime), Failure> {
         let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
         let store = open_store(config)?;
         let id = RecordingId {
@@ -96,7 +141,7 @@ impl Url {
             .enable_all()
             .build()
             .map_err(|error| io(error.into()))?;
-        runtime
+        let found = runtime
             .block_on(store.find(&id))
             .map_err(|error| match error {
                 StoreError::NotFound(_) | StoreError::Erased => {
@@ -107,7 +152,8 @@ impl Url {
                     )
                 }
                 error => io(error.into()),
-            })
+            })?;
+        Ok((found, store, runtime))
     }
 
     fn claims(&self, config: &Config, found: &Found, now: UnixTime) -> Result<Claims, Failure> {

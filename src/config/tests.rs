@@ -31,6 +31,7 @@ fn the_defaults_are_a_configuration() {
     assert_eq!(config.resolver.template, Template::default());
     assert_eq!(config.storage, Storage::Directory("storage".into()));
     assert_eq!(config.bucket_limits, Limits::default());
+    assert_eq!(config.delivery, Delivery::Proxy);
     assert!(config.workers >= 1);
 }
 
@@ -196,4 +197,53 @@ fn durations() {
     }
     assert!(duration("").is_err());
     assert!(duration("5").is_err());
+}
+
+#[test]
+fn deliveries() {
+    let of = |object: &str, cache: &str| {
+        config_of(&format!(
+            "storage = \"s3://b\"\n[object]\n{object}\n[cache]\n{cache}"
+        ))
+    };
+    let Ok(Config {
+        delivery: Delivery::Cache(cache, trust),
+        ..
+    }) = of("delivery = \"cache\"", "size = \"1GiB\"\ntrust = \"10m\"")
+    else {
+        panic!()
+    };
+    assert_eq!((cache.size, cache.slice, trust), (1 << 30, 1 << 20, 600));
+    let presign = of("delivery = \"presign\"", "").unwrap().delivery;
+    assert_eq!(presign, Delivery::Presign(Duration::from_mins(5)));
+    for (object, cache, problem) in [
+        (
+            "delivery = \"disk\"",
+            "",
+            "proxy, cache or presign is needed",
+        ),
+        ("", "slice = \"1KiB\"", "64KiB"),
+        ("", "slice = \"64MiB\"\nsize = \"1GiB\"\n", ""),
+        ("", "slice = \"64MiB\"\nsize = \"1023MiB\"", "at least 16"),
+        ("", "keep = \"0s\"", "more than 0s"),
+        ("", "trust = \"0s\"", "at least 1s"),
+    ] {
+        match of(object, cache) {
+            Ok(_) => assert_eq!(problem, "", "{object} {cache}"),
+            Err(error) => assert!(!problem.is_empty() && error.contains(problem), "{error}"),
+        }
+    }
+    for (storage, format, problem) in [
+        ("gs://b", "", "gs:// bucket's own URLs are not made here"),
+        ("az://b", "", "url.format = azure"),
+        (
+            "s3://b",
+            "[url]\nformat = \"bunny\"\ncdn_base_url = \"https://a.example\"\nkey_file = \"k\"\n",
+            "url.format has to be native",
+        ),
+    ] {
+        let file = format!("storage = \"{storage}\"\n{format}[object]\ndelivery = \"presign\"\n");
+        let error = config_of(&file).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
 }

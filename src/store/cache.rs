@@ -88,6 +88,13 @@ impl Stamp {
     }
 }
 
+/// As many as the descriptors of this process allow to be held open.
+pub(super) fn capacity() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let capacity = (descriptors / SHARE).clamp(16, 4096);
+    usize::try_from(capacity).unwrap_or(16)
+}
+
 /// The recordings held open, by their path on the media route.
 #[derive(Debug)]
 pub(super) struct Cache(QuickCache<Box<str>, Arc<Held>>);
@@ -95,9 +102,7 @@ pub(super) struct Cache(QuickCache<Box<str>, Arc<Held>>);
 impl Cache {
     /// A cache as large as the descriptors of this process allow.
     pub(super) fn new() -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let capacity = (descriptors / SHARE).clamp(16, 4096);
-        Self(QuickCache::new(usize::try_from(capacity).unwrap_or(16)))
+        Self(QuickCache::new(capacity()))
     }
 
     /// The recording at `path`, if it is held and nothing has changed since it was located.

@@ -208,6 +208,7 @@ impl Local {
                 file: Arc::new(file),
                 version,
                 settled: false,
+                grows: false,
                 hits: Arc::default(),
             },
         })
@@ -306,11 +307,16 @@ impl Version {
 impl Handle {
     /// An open file, in the version it has now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
+        Self::of_shared(Arc::new(file))
+    }
+
+    pub(super) fn of_shared(file: Arc<File>) -> io::Result<Self> {
         let version = Version::of_file(&file)?;
         Ok(Self {
-            file: Arc::new(file),
+            file,
             version,
             settled: true,
+            grows: false,
             hits: Arc::default(),
         })
     }
@@ -321,7 +327,7 @@ impl Handle {
     /// # Errors
     /// The disk's, or that the file has changed.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if Version::of_file(&self.file)? == self.version {
+        if self.grows || Version::of_file(&self.file)? == self.version {
             Ok(())
         } else {
             Err(io::Error::other("the file changed while it was sent"))

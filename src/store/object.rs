@@ -6,16 +6,20 @@
 
 mod connect;
 mod fetch;
+mod http;
 mod journal;
 mod list;
 mod parts;
+mod presign;
 mod ranged;
 mod records;
 mod send;
+mod sliced;
+mod slices;
 mod write;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,13 +35,18 @@ pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
 pub(crate) use self::fetch::Stream;
+pub use self::http::Lean;
 pub(super) use self::journal::Published;
 pub(super) use self::parts::Parts;
-use super::{Found, Record, StoreError};
+pub use self::presign::{Presigned, Presigner};
+pub use self::sliced::Sliced;
+use self::slices::ObjectId;
+pub use self::slices::{CacheOutcome, CacheSettings, Slices};
+use super::{Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
-use crate::sign::Grant;
+use crate::sign::{Disposition, Grant};
 
 /// Longest time that what the store said of an object is believed, in seconds. A revocation or an
 /// erasure shows within it.
@@ -70,6 +79,11 @@ pub struct Object {
     client: Arc<Client>,
     prefix: Path,
     cache: Cache<String, Arc<Located>>,
+    /// What was in the cache, while nothing newer is known.
+    former: Cache<String, Arc<Located>>,
+    slices: Option<Arc<Slices>>,
+    trust: u64,
+    presigner: Option<Presigner>,
     /// The store keeps to conditions, of puts and of copies.
     conditions: OnceLock<()>,
     copies: OnceLock<()>,
@@ -98,9 +112,13 @@ pub(super) struct Located {
     pub(super) described: Described,
     generation: u32,
     looked_up: UnixTime,
+    /// When the store was last asked for news and gave no answer, in Unix seconds; 0 is never.
+    in_vain: AtomicU64,
     /// The store has shown that it is not so any more.
     stale: AtomicBool,
     object: Arc<Pinned>,
+    /// The cache, and what the object's slices are called there.
+    slices: Option<(Arc<Slices>, ObjectId)>,
 }
 
 /// One version of an object.
@@ -122,9 +140,51 @@ impl Object {
             }),
             prefix,
             cache: Cache::new(HELD),
+            former: Cache::new(HELD),
+            slices: None,
+            trust: MOST,
+            presigner: None,
             conditions: OnceLock::new(),
             copies: OnceLock::new(),
         }
+    }
+
+    /// Gives the bucket's own URLs.
+    #[must_use]
+    pub fn with_presigner(mut self, presigner: Presigner) -> Self {
+        self.presigner = Some(presigner);
+        self
+    }
+
+    /// The bucket's own URL of a recording that was found, where such are given.
+    pub(super) async fn presigned(
+        &self,
+        path: &MediaPath,
+        disposition: Option<&Disposition>,
+        life: Duration,
+    ) -> Result<Option<Presigned>, StoreError> {
+        let Some(presigner) = &self.presigner else {
+            return Ok(None);
+        };
+        let key = self.key(&path.store_path())?;
+        let url = presigner.url(&key, path, disposition, life);
+        let url = timeout(self.client.timeout, url).await;
+        url.map_err(|_| StoreError::TimedOut)?.map(Some)
+    }
+
+    /// Keeps what is read in slices. While the bucket cannot be asked, what it said of an object is
+    /// believed for `trust` seconds, and no revocation or erasure shows for so long.
+    #[must_use]
+    pub fn with_slices(mut self, slices: Arc<Slices>, trust: u64) -> Self {
+        self.slices = Some(slices);
+        self.trust = trust.max(MOST);
+        self
+    }
+
+    /// The cache, where there is one.
+    #[must_use]
+    pub const fn slices(&self) -> Option<&Arc<Slices>> {
+        self.slices.as_ref()
     }
 
     /// The object of a grant. Many who ask for one at a time are answered by one look.
@@ -133,14 +193,40 @@ impl Object {
         grant: &Grant,
         now: UnixTime,
     ) -> Result<Arc<Located>, StoreError> {
-        self.cache
-            .remove_if(grant.path(), |located| !located.is_current(now));
+        /// Who could have what was known a while ago waits no longer for news.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let known = self.cache.get(grant.path());
+        let is_current = |located: &Arc<Located>| located.is_current(now, self.trust);
+        if let Some(current) = known.filter(is_current) {
+            grant.check_generation(current.generation)?;
+            return Ok(current);
+        }
+        let gone = self.cache.remove_if(grant.path(), |it| !is_current(it));
+        if let Some((path, former)) = gone {
+            self.former.insert(path, former);
+        }
+        let former = self.former.get(grant.path());
+        let trusted = former.as_ref();
+        let trusted = trusted.filter(|former| former.is_trusted(now, self.trust));
         let look_up = self
             .cache
             .get_or_insert_async(grant.path(), self.look_up(grant, now));
         // Who waits for another one's look that fails looks again; not for ever.
-        let located = timeout(self.client.timeout.saturating_mul(2), look_up).await;
-        let located = located.map_err(|_| StoreError::TimedOut)??;
+        let longest = trusted.map_or(self.client.timeout.saturating_mul(2), |_| PATIENCE);
+        let located = timeout(longest, look_up).await;
+        let located = match (located.unwrap_or(Err(StoreError::TimedOut)), trusted) {
+            (Err(error), Some(trusted)) if error.is_outage() => {
+                tracing::debug!(%error, "the bucket cannot be asked; what it said before is believed");
+                trusted.in_vain.store(now.0, Ordering::Relaxed);
+                let path = grant.path().to_owned();
+                self.cache.insert(path, Arc::clone(trusted));
+                Ok(Arc::clone(trusted))
+            }
+            (located, _) => {
+                self.former.remove(grant.path());
+                located
+            }
+        }?;
         grant.check_generation(located.generation)?;
         Ok(located)
     }
@@ -148,15 +234,19 @@ impl Object {
     async fn look_up(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Located>, StoreError> {
         let path = MediaPath::parse(grant.path())
             .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
-        let (record, meta) = join(
-            self.record(&path.recording),
-            self.client.head(self.key(&path.store_path())?),
-        )
-        .await;
+        let key = self.key(&path.store_path())?;
+        let (record, meta) =
+            join(self.record(&path.recording), self.client.head(key.clone())).await;
         let record = record?;
         grant.check_generation(record.generation)?;
-        if record.erased_at.is_some() {
-            return Err(StoreError::Erased);
+        let meta = match (record.erased_at.is_some(), meta) {
+            (true, _) => Err(StoreError::Erased),
+            (false, meta) => meta,
+        };
+        if let (Some(slices), Err(StoreError::Erased | StoreError::NotFound(_))) =
+            (&self.slices, &meta)
+        {
+            slices.forget(&key, None);
         }
         let meta = meta?;
         let sha256 = digest(&record, &meta);
@@ -170,20 +260,33 @@ impl Object {
             file_name: path.file_name(),
             sha256,
         };
+        let object = Arc::new(Pinned {
+            client: Arc::clone(&self.client),
+            meta,
+        });
+        let slices = self.slices.as_ref().and_then(|slices| {
+            let id = slices.object_id(&object);
+            slices.forget(&key, id);
+            Some((Arc::clone(slices), id?))
+        });
         Ok(Arc::new(Located {
             described: representation.into(),
             generation: record.generation,
             looked_up: now,
+            in_vain: AtomicU64::new(0),
             stale: AtomicBool::new(false),
-            object: Arc::new(Pinned {
-                client: Arc::clone(&self.client),
-                meta,
-            }),
+            slices,
+            object,
         }))
     }
 
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.cache.retain(|_, located| located.is_current(now));
+        for cache in [&self.cache, &self.former] {
+            cache.retain(|_, located| located.is_trusted(now, self.trust));
+        }
+        if let Some(slices) = &self.slices {
+            slices.tidy(now);
+        }
     }
 
     pub(super) async fn find(&self, id: &RecordingId) -> Result<Found, StoreError> {
@@ -246,22 +349,44 @@ impl Object {
 }
 
 impl Located {
-    fn is_current(&self, now: UnixTime) -> bool {
+    /// Whether it need not be asked about: said a moment ago, or asked about a moment ago in vain.
+    fn is_current(&self, now: UnixTime, trust: u64) -> bool {
+        let in_vain = UnixTime(self.in_vain.load(Ordering::Relaxed));
+        self.is_trusted(now, trust)
+            && (self.looked_up.until(now) < MOST || in_vain.until(now) < MOST)
+    }
+
+    /// Whether it may be believed while nothing newer is to be had.
+    fn is_trusted(&self, now: UnixTime, trust: u64) -> bool {
         self.looked_up <= now
-            && self.looked_up.until(now) < MOST
+            && self.looked_up.until(now) < trust
             && !self.stale.load(Ordering::Relaxed)
     }
 
     /// Begins to read the first range that is to be sent, so that what fails fails before the
     /// response begins.
-    pub(super) async fn open(&self, first: Option<ByteRange>) -> Result<Reading, StoreError> {
+    pub(super) async fn open(&self, first: Option<ByteRange>) -> Result<Source, StoreError> {
+        let opened = self.begin(first).await;
+        opened.inspect_err(|error| {
+            if !error.is_outage() {
+                self.stale.store(true, Ordering::Relaxed);
+            }
+        })
+    }
+
+    async fn begin(&self, first: Option<ByteRange>) -> Result<Source, StoreError> {
         let mut reading = Reading::new(Arc::clone(&self.object));
-        if let Some(range) = first {
-            let fetch = Fetch::begin(Arc::clone(&self.object), range).await;
-            let fetch = fetch.inspect_err(|_| self.stale.store(true, Ordering::Relaxed));
-            reading.begun(range, fetch?);
+        let Some(range) = first else {
+            return Ok(Source::Object(Box::new(reading)));
+        };
+        if let Some((slices, id)) = &self.slices {
+            let mut sliced = Sliced::new(slices, &self.object, *id);
+            if sliced.begin(range).await? {
+                return Ok(Source::Sliced(Box::new(sliced)));
+            }
         }
-        Ok(reading)
+        reading.begun(range, Fetch::begin(Arc::clone(&self.object), range).await?);
+        Ok(Source::Object(Box::new(reading)))
     }
 }
 

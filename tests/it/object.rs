@@ -1,8 +1,11 @@
 //! Recordings in a bucket: what every store has to do alike, and what becomes of a store's faults.
 
+mod cache;
 mod changes;
 mod faults;
 mod kills;
+#[cfg(feature = "cli")]
+mod presign;
 #[cfg(feature = "cli")]
 mod program;
 mod stores;

@@ -8,12 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 
+use super::http::Lean;
+use super::presign::Presigner;
 use super::{Limits, Object};
 
 /// Whose bucket.
@@ -54,6 +56,9 @@ pub enum BucketError {
     /// A prefix that is no path.
     #[error("a prefix is made of letters, digits and . _ ~ - between single slashes")]
     Prefix,
+    /// Its own URLs are not to be had.
+    #[error("a {0}:// bucket's own URLs are not made here; {1}")]
+    Presign(&'static str, &'static str),
     /// Endpoint, region or credentials will not do.
     #[error("the bucket cannot be used")]
     Settings(#[source] object_store::Error),
@@ -107,35 +112,68 @@ impl Bucket {
         Ok(Object::new(store, self.prefix.clone(), limits))
     }
 
+    /// What signs URLs of this bucket.
+    ///
+    /// # Errors
+    /// [`BucketError::Presign`] for a cloud whose URLs are not made here, or
+    /// [`BucketError::Settings`].
+    pub fn presigner(
+        &self,
+        endpoint: Option<&str>,
+        limits: Limits,
+        session: Duration,
+    ) -> Result<Presigner, BucketError> {
+        self.check_presign()?;
+        let s3 = self.s3(endpoint, limits).map_err(BucketError::Settings)?;
+        Ok(Presigner::new(Arc::new(s3), session))
+    }
+
+    /// Whether URLs of this bucket's own can be had.
+    ///
+    /// # Errors
+    /// [`BucketError::Presign`].
+    pub const fn check_presign(&self) -> Result<(), BucketError> {
+        let instead = match self.kind {
+            Kind::S3 => return Ok(()),
+            Kind::Google => "a CDN's are: url.format = google-cdn",
+            Kind::Azure => "an account's are: url.format = azure",
+        };
+        Err(BucketError::Presign(self.kind.scheme(), instead))
+    }
+
+    fn s3(&self, endpoint: Option<&str>, limits: Limits) -> object_store::Result<AmazonS3> {
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(&self.name)
+            .with_retry(retries(limits))
+            .with_http_connector(Lean);
+        let copies = AmazonS3ConfigKey::CopyIfNotExists;
+        if builder.get_config_value(&copies).is_none() {
+            // S3's own way of a copy on condition; some that speak S3 have another.
+            builder = builder.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
+        }
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        let set = |builder: AmazonS3Builder, (key, value)| {
+            builder.with_config(AmazonS3ConfigKey::Client(key), value)
+        };
+        let client = client(limits, endpoint).into_iter();
+        client.fold(builder, set).build()
+    }
+
     fn store(
         &self,
         endpoint: Option<&str>,
         limits: Limits,
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let client = client(limits, http).into_iter();
+        let client = client(limits, endpoint).into_iter();
         Ok(match self.kind {
-            Kind::S3 => {
-                let mut builder = AmazonS3Builder::from_env()
-                    .with_bucket_name(&self.name)
-                    .with_retry(retries(limits));
-                let copies = AmazonS3ConfigKey::CopyIfNotExists;
-                if builder.get_config_value(&copies).is_none() {
-                    // S3's own way of a copy on condition; some that speak S3 have another.
-                    builder = builder.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
-                }
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint);
-                }
-                let set = |builder: AmazonS3Builder, (key, value)| {
-                    builder.with_config(AmazonS3ConfigKey::Client(key), value)
-                };
-                Arc::new(client.fold(builder, set).build()?)
-            }
+            Kind::S3 => Arc::new(self.s3(endpoint, limits)?),
             Kind::Google => {
                 let mut builder = GoogleCloudStorageBuilder::from_env()
                     .with_bucket_name(&self.name)
-                    .with_retry(retries(limits));
+                    .with_retry(retries(limits))
+                    .with_http_connector(Lean);
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_base_url(endpoint);
                 }
@@ -147,7 +185,8 @@ impl Bucket {
             Kind::Azure => {
                 let mut builder = MicrosoftAzureBuilder::from_env()
                     .with_container_name(&self.name)
-                    .with_retry(retries(limits));
+                    .with_retry(retries(limits))
+                    .with_http_connector(Lean);
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint.to_owned());
                 }
@@ -162,7 +201,7 @@ impl Bucket {
 
 /// A whole answer may take as long as its listener listens; what has to come soon is its beginning
 /// and each part, which `fetch` sees to. Other options of the client are the environment's.
-fn client(limits: Limits, http: bool) -> Vec<(ClientConfigKey, String)> {
+fn client(limits: Limits, endpoint: Option<&str>) -> Vec<(ClientConfigKey, String)> {
     let connect = limits.timeout.min(Duration::from_secs(5));
     let mut options = vec![
         (ClientConfigKey::Timeout, "1 day".to_owned()),
@@ -171,7 +210,7 @@ fn client(limits: Limits, http: bool) -> Vec<(ClientConfigKey, String)> {
             format!("{} ms", connect.as_millis()),
         ),
     ];
-    if http {
+    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         options.push((ClientConfigKey::AllowHttp, "true".to_owned()));
     }
     options

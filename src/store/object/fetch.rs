@@ -109,7 +109,7 @@ impl Fetch {
         Stream(bytes.boxed())
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         while self.left.first <= self.left.last {
             let error = match self.part().await {
                 Ok(part) if part.is_empty() => continue,

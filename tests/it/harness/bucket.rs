@@ -2,6 +2,7 @@
 
 pub mod azurite;
 mod garage;
+mod sigv4;
 mod writes;
 
 pub use azurite::Azurite;
@@ -17,8 +18,8 @@ use std::time::{Duration, SystemTime};
 
 use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use tonearm::store::{Limits, Object, Store};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use tonearm::store::{CacheSettings, Limits, Object, Slices, Store};
 
 /// What goes wrong with the next GET of a recording.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub enum Fault {
     Longer(usize),
     /// Bytes of a range shifted by one, honestly named.
     Shifted,
+    /// The answer comes so late.
+    Late(Duration),
 }
 
 /// What lies in it under a key.
@@ -57,6 +60,9 @@ struct Inside {
     faults: VecDeque<Fault>,
     asked: Vec<String>,
     versions: u64,
+    /// Connections are closed over their requests.
+    gone: bool,
+    refused: usize,
     now: SystemTime,
     /// Uploads in parts that have neither been completed nor aborted.
     uploads: BTreeMap<String, BTreeMap<u32, Vec<u8>>>,
@@ -98,6 +104,8 @@ impl FaultyS3 {
             uploads: BTreeMap::new(),
             spoilt: Vec::new(),
             lives: None,
+            gone: false,
+            refused: 0,
         }));
         let shared = Arc::clone(&inside);
         // Ends with the process; a test's bucket is small.
@@ -116,6 +124,16 @@ impl FaultyS3 {
         self.inside.lock().unwrap().keep(key, bytes);
     }
 
+    /// From now on nobody is answered, or everybody again.
+    pub fn be_gone(&self, gone: bool) {
+        self.inside.lock().unwrap().gone = gone;
+    }
+
+    /// Requests over which the connection was closed.
+    pub fn refused(&self) -> usize {
+        self.inside.lock().unwrap().refused
+    }
+
     /// What goes wrong with the GETs of recordings to come, one after the other.
     pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.inside.lock().unwrap().faults = faults.into_iter().collect();
@@ -124,6 +142,24 @@ impl FaultyS3 {
     /// Method, key and range of each request so far, and forgets them.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.inside.lock().unwrap().asked)
+    }
+
+    /// A store that keeps slices in a directory, and trusts what it knew for so many seconds.
+    pub fn cached(
+        &self,
+        limits: Limits,
+        settings: CacheSettings,
+        trust: u64,
+    ) -> (Store, Arc<Slices>) {
+        let s3 = s3(self.addr).build().unwrap();
+        let slices = Slices::open(
+            settings,
+            "s3://bucket/pre/fix".into(),
+            tonearm::server::now(),
+        );
+        let object = Object::new(Arc::new(s3), Path::parse("pre/fix").unwrap(), limits);
+        let object = object.with_slices(Arc::clone(&slices), trust);
+        (Store::Object(Arc::new(object)), slices)
     }
 
     pub fn store(&self, limits: Limits) -> Store {
@@ -136,6 +172,7 @@ impl FaultyS3 {
 pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_endpoint(format!("http://{addr}"))
+        .with_http_connector(tonearm::store::Lean)
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .with_retry(RetryConfig {
             max_retries: 0,
@@ -164,6 +201,7 @@ struct Asked {
     query: String,
     range: Option<(usize, usize)>,
     if_match: Option<String>,
+    host: String,
     if_none_match: Option<String>,
     copy_source: Option<String>,
     length: usize,
@@ -178,13 +216,18 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
     let path = path.replace("%2B", "+");
     let mut asked = Asked {
         method,
-        key: path.strip_prefix("/bucket/").unwrap_or("").to_owned(),
+        // A proxy is asked with the whole URL.
+        key: path
+            .split_once("/bucket/")
+            .map_or("", |(_, key)| key)
+            .to_owned(),
         query: query.to_owned(),
         range: None,
         if_match: None,
         if_none_match: None,
         copy_source: None,
         length: 0,
+        host: String::new(),
     };
     loop {
         line.clear();
@@ -197,6 +240,7 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
                 let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
                 asked.range = Some((first.parse().ok()?, last.parse().ok()?));
             }
+            "host" => value.clone_into(&mut asked.host),
             "if-match" => asked.if_match = Some(value.to_owned()),
             "if-none-match" => asked.if_none_match = Some(value.to_owned()),
             "x-amz-copy-source" => asked.copy_source = Some(value.replace("%2B", "+")),
@@ -220,6 +264,10 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
         }
         let (found, fault) = {
             let mut inside = inside.lock().unwrap();
+            if inside.gone {
+                inside.refused += 1;
+                return Ok(());
+            }
             if inside.lives == Some(0) {
                 return Ok(());
             }
@@ -237,6 +285,18 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
             };
             (inside.objects.get(&asked.key).cloned(), fault)
         };
+        if asked.query.contains("X-Amz-Signature") {
+            let signed = sigv4::Presigned {
+                method: &asked.method,
+                host: &asked.host,
+                path: &format!("/bucket/{}", asked.key),
+                query: &asked.query,
+            };
+            if let Err(why) = signed.check(tonearm::server::now()) {
+                plain(stream, "403 Forbidden", why)?;
+                continue;
+            }
+        }
         if asked.query.contains("list-type") {
             plain(stream, "200 OK", &writes::listing(&asked, inside))?;
             continue;
@@ -251,7 +311,12 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
             plain(stream, "412 Precondition Failed", "")?;
             continue;
         }
-        if !answer(stream, &asked.method, asked.range, &kept, &fault)? {
+        if let Fault::Late(wait) = fault {
+            std::thread::sleep(wait);
+        }
+        let fields = sigv4::overrides(&asked.query);
+        let what = (&*asked.method, asked.range);
+        if !answer(stream, what, &kept, &fields, &fault)? {
             return Ok(());
         }
     }
@@ -268,9 +333,9 @@ fn plain(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()
 /// Whether the connection goes on.
 fn answer(
     mut stream: &TcpStream,
-    method: &str,
-    range: Option<(usize, usize)>,
+    (method, range): (&str, Option<(usize, usize)>),
     kept: &Kept,
+    fields: &str,
     fault: &Fault,
 ) -> std::io::Result<bool> {
     if let Fault::Status(status) = fault {
@@ -304,7 +369,7 @@ fn answer(
         content.extend(vec![0; *more]);
     }
     let mut head = format!(
-        "HTTP/1.1 {status} OK\r\nETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {status} OK\r\n{fields}ETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
         httpdate::fmt_http_date(kept.modified),
         content.len()
     );
@@ -376,6 +441,16 @@ impl Moto {
         let answer = std::io::read_to_string(stream).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         Some(Self { addr, child })
+    }
+
+    /// Puts bytes by the store's own client, on a runtime of its own.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let (store, key) = (s3(self.addr).build().unwrap(), Path::parse(key).unwrap());
+        runtime
+            .block_on(store.put(&key, bytes.to_vec().into()))
+            .unwrap();
     }
 }
 

@@ -40,6 +40,21 @@ pub const MODIFIED_DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
 /// App and account that every recording of [`Server::put`] lies under.
 pub const OWNER: &str = "app-101/test-account-01";
 
+/// Longest wait for anything that should happen soon.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Asks again and again until there is something; the test fails when there never is.
+pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if let Some(found) = ask() {
+            return found;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("not within {PATIENCE:?}: {what}");
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
 fn instant() -> Instant {
     Instant::now()

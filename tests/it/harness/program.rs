@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+pub use super::poll;
 use super::raw::{Client, Response};
-use super::{OWNER, has_peer};
+use super::{OWNER, PATIENCE, has_peer};
 
 pub const TONEARM: &str = env!("CARGO_BIN_EXE_tonearm");
 
@@ -26,21 +26,6 @@ pub const SERVE: [&str; 5] = [
     "--admin-listen",
     "127.0.0.1:0",
 ];
-
-/// Longest wait for anything that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// Asks again and again until there is something; the test fails when there never is.
-pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-        if let Some(found) = ask() {
-            return found;
-        }
-        std::thread::sleep(PAUSE);
-    }
-    panic!("not within {PATIENCE:?}: {what}");
-}
 
 pub fn has_curl() -> bool {
     has_peer("curl", "apt-get install curl")

@@ -9,12 +9,13 @@
 //! overwrites where it was asked to create only: it is read, and a test sees that it is not written to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use tonearm::store::{Limits, Local, Replace, Store};
+use tonearm::store::{CacheSettings, Limits, Local, Replace, Store};
 
 use super::changes::{self, Kind};
 use crate::harness::bucket::{self, Azurite, FaultyS3, Garage, Moto};
@@ -242,6 +243,24 @@ fn the_tests_own_s3() {
     let s3 = FaultyS3::start();
     Kept(Arc::new(bucket::s3(s3.addr).build().unwrap())).is_read_and_changed();
     assert_eq!(s3.uploads(), 0);
+}
+
+#[test]
+fn slices_on_disk() {
+    let s3 = FaultyS3::start();
+    let directory = tempfile::tempdir().unwrap();
+    let replica = |name| {
+        let settings = CacheSettings {
+            directory: directory.path().join(name),
+            size: 1 << 30,
+            slice: 1 << 16,
+            keep: Duration::from_hours(1),
+        };
+        over(s3.cached(Limits::default(), settings, 2).0)
+    };
+    suite(&replica("one"), &replica("two"), &|name, bytes| {
+        s3.put(&bucket::key(name), bytes);
+    });
 }
 
 #[test]
