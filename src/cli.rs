@@ -3,6 +3,7 @@
 mod add;
 mod certificate;
 mod config_command;
+mod confine;
 mod doctor;
 mod explain;
 mod handed;

@@ -93,6 +93,11 @@ pub const SETTINGS: &[Setting] = &[
         "threads that serve connections; 0 is one a core",
     ),
     row(
+        "confine",
+        "auto",
+        "after the start, the kernel (Landlock) lets the server reach its store and keys alone: auto (where it can), off, required",
+    ),
+    row(
         "trusted_proxies",
         "",
         "list of addresses and networks such as 10.0.0.0/8 whose word on a client's address is taken",
@@ -358,6 +363,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether the kernel is to keep the server to its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confine {
+    /// Where it can.
+    Auto,
+    /// Not at all.
+    Off,
+    /// Or there is no start.
+    Required,
+}
+
 /// How HubSpot is called. Secrets are read from their files when they are needed.
 #[derive(Debug, Clone)]
 pub struct HubSpot {
@@ -451,6 +467,8 @@ pub struct Config {
     pub keyring: PathBuf,
     /// Threads that serve connections; at least 1.
     pub workers: usize,
+    /// Whether the kernel keeps the server to its files.
+    pub confine: Confine,
     /// How long URLs live.
     pub policy: Policy,
     /// Whose URLs the resolver gives, where not our own.
@@ -552,6 +570,7 @@ impl Values {
             forwarding: self.forwarding()?,
             keyring: self.get("keyring", path)?,
             workers: self.get("workers", workers)?,
+            confine: self.get("confine", confine)?,
             policy,
             cdn: self.cdn()?,
             resolver: Resolver {
@@ -576,6 +595,7 @@ impl Values {
                 connections: self.get("limits.connections", parse)?,
                 connections_per_address: self.get("limits.connections_per_address", parse)?,
                 drain: self.get("limits.drain", duration)?,
+                reserve: 0,
             },
             responses: self.get("limits.responses", parse)?,
             shutdown_delay: self.get("limits.shutdown_delay", duration)?,
@@ -863,6 +883,15 @@ fn filter(text: &str) -> Result<String, String> {
         .map_err(|error| {
             format!("{error}; write a level (error, warn, info, debug, trace) or target=level")
         })
+}
+
+fn confine(text: &str) -> Result<Confine, String> {
+    match text {
+        "auto" => Ok(Confine::Auto),
+        "off" => Ok(Confine::Off),
+        "required" => Ok(Confine::Required),
+        _ => Err("auto, off or required is needed".to_owned()),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

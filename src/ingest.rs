@@ -6,6 +6,8 @@
 
 pub mod audit;
 mod digest;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod receive;
 mod tokens;
 mod uploads;

@@ -328,6 +328,15 @@ impl Metrics {
         self
     }
 
+    /// Tells how far the kernel keeps this server to its files: `full`, `partial`, `none` or `off`.
+    #[must_use]
+    pub fn confined(mut self, state: &'static str) -> Self {
+        let info = Info::new(vec![("state", state)]);
+        let help = "How far the kernel keeps the server to its files";
+        self.registry.register("confinement", help, info);
+        self
+    }
+
     pub(crate) fn answered(&self, route: &'static str, class: Class, status: u16) {
         let labels = RequestLabels {
             route,

@@ -20,7 +20,7 @@ mod zero_copy;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{Request, Response};
@@ -42,7 +42,7 @@ use crate::body::{FileBody, Lane};
 use crate::recording::UnixTime;
 
 /// Longest pause after an accept that failed for want of something.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a listener allows.
@@ -62,6 +62,8 @@ pub struct Settings {
     pub connections_per_address: usize,
     /// Longest time that running responses get to finish after a stop was asked for.
     pub drain: Duration,
+    /// Descriptors kept for connections of this listener, for when there are no others.
+    pub reserve: usize,
 }
 
 impl Settings {
@@ -74,6 +76,7 @@ impl Settings {
         connections: 0,
         connections_per_address: 0,
         drain: Duration::from_secs(30),
+        reserve: 0,
     };
 }
 
@@ -149,6 +152,7 @@ pub async fn run<H: Handler>(
     let Listener { socket, front } = listener.into();
     tune(&socket)?;
     socket.set_nonblocking(true)?;
+    let reserve = Arc::new(Reserve::new(&socket, settings.reserve)?);
     let listener = TcpListener::from_std(socket)?;
     let (door, mut inbox) = share.open();
     let connections = TaskTracker::new();
@@ -165,12 +169,14 @@ pub async fn run<H: Handler>(
     });
     let serve = |(stream, peer, place): Kept| {
         let connection = connection::serve(stream, peer, place, Arc::clone(&all));
-        let cut = cut.clone();
+        let (cut, reserve) = (cut.clone(), Arc::clone(&reserve));
         connections.spawn(async move {
             tokio::select! {
                 () = connection => {}
                 () = cut.cancelled() => {}
             }
+            // At once, before others take what has become free.
+            reserve.fill();
         });
     };
     let mut pause = MIN_PAUSE;
@@ -184,11 +190,9 @@ pub async fn run<H: Handler>(
         match accepted {
             Ok(kept) => {
                 pause = MIN_PAUSE;
-                if let Some(kept) = kept {
-                    serve(kept);
-                }
+                kept.into_iter().for_each(&serve);
             }
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_of_one_connection(&error) || reserve.give() => {}
             // Out of descriptors or memory: trying again at once would only spin.
             Err(error) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
@@ -198,6 +202,7 @@ pub async fn run<H: Handler>(
         }
     }
     drop(listener);
+    reserve.held().clear();
     // What others accepted for this worker just before they heard of the stop.
     while let Some(handed) = inbox.last(&door).await {
         serve(handed);
@@ -219,6 +224,48 @@ async fn drain(connections: &TaskTracker, cut: &CancellationToken, deadline: Dur
     cut.cancel();
     connections.wait().await;
     Drained { cut: left }
+}
+
+/// Descriptors that are held to be given up when there are no others.
+struct Reserve {
+    held: Mutex<Vec<std::net::TcpListener>>,
+    most: usize,
+}
+
+impl Reserve {
+    /// Any descriptor will do: these are the listener's own, once more. The first stays: it is what
+    /// the others are made of again.
+    fn new(listener: &std::net::TcpListener, most: usize) -> io::Result<Self> {
+        let count = if most == 0 { 0 } else { most + 1 };
+        let held = (0..count).map(|_| listener.try_clone());
+        let held = Mutex::new(held.collect::<io::Result<_>>()?);
+        Ok(Self { held, most })
+    }
+
+    /// Gives one up, if there is one, so that a connection can be accepted.
+    fn give(&self) -> bool {
+        let mut held = self.held();
+        held.len() > 1 && held.pop().is_some()
+    }
+
+    /// Takes back what was given up, as far as it can be had.
+    fn fill(&self) {
+        if self.most == 0 {
+            return;
+        }
+        let mut held = self.held();
+        while held.len() <= self.most {
+            match held.first().map(std::net::TcpListener::try_clone) {
+                Some(Ok(again)) => held.push(again),
+                _ => return,
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<std::net::TcpListener>> {
+        // Nothing that holds the lock can panic half-way.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The next connection that is to be served here; `None` for one that is not.

@@ -10,7 +10,7 @@
 use http::{HeaderMap, HeaderValue, Method, header};
 use libfuzzer_sys::fuzz_target;
 use tonearm::recording::{EntityTag, MediaType, Representation, UnixTime};
-use tonearm::respond::{Terms, respond};
+use tonearm::respond::{Described, Keeper, Terms, respond};
 use tonearm::select::{ByteRange, MAX_RANGES, Selection, select};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
@@ -234,10 +234,11 @@ fn check_bytes(ranges: &[ByteRange], asked: &[Asked<'_>], length: u64) {
 fn check_answer(selection: &Selection, representation: &Representation) {
     let terms = Terms {
         disposition: None,
-        left: 600,
+        keeper: Keeper::Viewer(600),
         now: NOW,
     };
-    let answer = respond(selection, representation, terms);
+    let described = Described::from(representation.clone());
+    let answer = respond(selection, &described, terms);
     let payload: u128 = answer
         .payload
         .iter()

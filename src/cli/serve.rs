@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certificate;
 use super::handed::Handed;
-use super::{Failure, Outcome, environment, load_keyring, log, now, print, reachable, service};
+use super::{
+    Failure, Outcome, confine, environment, load_keyring, log, now, print, reachable, service,
+};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Delivery, Flags, Storage, Values, keyring};
@@ -33,6 +35,8 @@ const TIDYING: Duration = Duration::from_secs(10);
 const LOOKING: Duration = Duration::from_secs(2);
 /// How often uploads in parts that nobody goes on with are taken away.
 const SWEEPING: Duration = Duration::from_mins(10);
+/// Descriptors that only the admin listener's connections get.
+const ADMIN_RESERVE: usize = 8;
 /// Threads of one worker that may wait for the disk at a time.
 const READERS: usize = 64;
 
@@ -98,8 +102,11 @@ impl Serve {
         let unavailable = |error| Failure::new(Failure::UNAVAILABLE, error);
         // Before anybody learns that we run: a signal must not find its default, which is to kill.
         let own = Own::new().map_err(unavailable)?;
+        let confined = confine::enter(&config)?;
         announce(&config, &store, &public, &admin)?;
-        let metrics = Metrics::default().of_server(log.dropped(), now().0);
+        let metrics = Metrics::default()
+            .of_server(log.dropped(), now().0)
+            .confined(confined);
         let metrics = Arc::new(of_cache(metrics, &store));
         let certificate = config.tls.clone().zip(pair);
         let certificate =
@@ -404,7 +411,10 @@ impl Running {
             let serve_admin = server::run(
                 admin,
                 Arc::clone(&self.admin),
-                self.config.server,
+                server::Settings {
+                    reserve: ADMIN_RESERVE,
+                    ..self.config.server
+                },
                 end_of_admin.clone(),
                 Share::alone(),
             );
@@ -469,7 +479,8 @@ impl Running {
                 _ = looking.tick() => if let Some(certificate) = &mut certificate {
                     certificate.look(false).await;
                 },
-                _ = sweeping.tick() => {
+                // Nobody else leaves anything, or may write.
+                _ = sweeping.tick(), if self.config.ingest_tokens.is_some() => {
                     let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
                     drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
                 }

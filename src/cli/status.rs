@@ -56,6 +56,7 @@ struct Screen {
     signing_keys: u64,
     signing_key_age_seconds: Option<u64>,
     log_lines_dropped: u64,
+    confined: String,
     findings: Vec<String>,
 }
 
@@ -141,6 +142,9 @@ impl Screen {
             signing_keys: m.sum("tonearm_signing_keys", &[]),
             signing_key_age_seconds: (since > 0).then(|| now.saturating_sub(since)),
             log_lines_dropped: m.sum("tonearm_log_lines_dropped_total", &[]),
+            confined: m
+                .label("tonearm_confinement_info", "state")
+                .unwrap_or_default(),
             findings: Vec::new(),
         };
         let failed_reloads = m.sum("tonearm_keyring_reloads_total", &[("outcome", "failed")]);
@@ -232,7 +236,7 @@ impl Screen {
     }
 
     /// Who is let in, and by what.
-    fn trust(&self) -> [Row; 3] {
+    fn trust(&self) -> [Row; 4] {
         let refusals: Vec<_> = self
             .refusals
             .iter()
@@ -252,7 +256,18 @@ impl Screen {
             keys.push_str(", the present one for ");
             keys.push_str(&span(age));
         }
-        [("refused", refused), ("HubSpot", questions), ("keys", keys)]
+        let confined = match self.confined.as_str() {
+            "full" => "to its store and keys, by the kernel",
+            "partial" => "to its store and keys, as far as this kernel goes",
+            "off" => "not, as it is configured",
+            _ => "not: the kernel does not",
+        };
+        [
+            ("refused", refused),
+            ("HubSpot", questions),
+            ("keys", keys),
+            ("confined", confined.to_owned()),
+        ]
     }
 }
 

@@ -247,7 +247,7 @@ fn number(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
 }
 
 /// What `filetype` says in Upload-Metadata: pairs of a key and base64, by commas.
-fn claim(fields: &HeaderMap) -> Result<Claim, Refused> {
+pub(super) fn claim(fields: &HeaderMap) -> Result<Claim, Refused> {
     let malformed = Refused::Field("Upload-Metadata is pairs of a key and base64, by commas.");
     let Some(value) = fields.get(METADATA) else {
         return Ok(Claim(None));
@@ -267,7 +267,7 @@ fn claim(fields: &HeaderMap) -> Result<Claim, Refused> {
 }
 
 /// The hash that Upload-Checksum wants taken, and what it should be.
-fn checksum(fields: &HeaderMap) -> Result<Option<(Hasher, Vec<u8>)>, Refused> {
+pub(super) fn checksum(fields: &HeaderMap) -> Result<Option<(Hasher, Vec<u8>)>, Refused> {
     let Some(value) = fields.get(CHECKSUM) else {
         return Ok(None);
     };

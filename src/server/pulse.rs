@@ -92,7 +92,8 @@ impl Pulse {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn is_busy(&self) -> bool {
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
         Arc::strong_count(&self.presence) > 1
     }
 }

@@ -12,6 +12,8 @@ use super::{Mended, SoundError};
 
 /// Frames of one FLAC frame: half a second of telephony.
 const FLAC_BLOCK: usize = 4096;
+/// Most channels of a FLAC (RFC 9639 §9.1.3). A WAV whose header is damaged may claim thousands.
+const FLAC_CHANNELS: u16 = 8;
 
 /// The format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,9 @@ fn narrow(sample: i32, bits: u16) -> i32 {
 }
 
 fn wav(from: &mut Mended, file: &mut File) -> Result<(), SoundError> {
+    if u16::try_from(frame_size(from)).is_err() {
+        return Err(SoundError::Format("a WAV has no room for so many channels"));
+    }
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     out.write_all(&wav_header(from, 0))?;
     let width = usize::from(from.bits / 8);
@@ -71,9 +76,14 @@ fn wav(from: &mut Mended, file: &mut File) -> Result<(), SoundError> {
     Ok(())
 }
 
+/// Bytes of one sample of every channel.
+fn frame_size(from: &Mended) -> u32 {
+    u32::from(from.channels) * u32::from(from.bits / 8)
+}
+
 /// The plain header of 44 bytes that everything reads.
 fn wav_header(from: &Mended, length: u32) -> Vec<u8> {
-    let frame = u32::from(from.channels) * u32::from(from.bits / 8);
+    let frame = frame_size(from);
     let mut out = Vec::with_capacity(44);
     out.extend(b"RIFF");
     out.extend((36 + length + length % 2).to_le_bytes());
@@ -81,7 +91,7 @@ fn wav_header(from: &Mended, length: u32) -> Vec<u8> {
     out.extend(from.channels.to_le_bytes());
     out.extend(from.rate.to_le_bytes());
     out.extend(from.rate.saturating_mul(frame).to_le_bytes());
-    out.extend(u16::try_from(frame).unwrap_or(0).to_le_bytes());
+    out.extend(u16::try_from(frame).unwrap_or(u16::MAX).to_le_bytes());
     out.extend(from.bits.to_le_bytes());
     out.extend(b"data");
     out.extend(length.to_le_bytes());
@@ -93,6 +103,9 @@ fn flac(from: &mut Mended, file: &mut File) -> Result<(), SoundError> {
         return Err(SoundError::Format(
             "FLAC is written with up to 24 bits: use --to wav",
         ));
+    }
+    if from.channels > FLAC_CHANNELS {
+        return Err(SoundError::Format("FLAC has at most 8 channels"));
     }
     let mut encoder = Encoder::new(from)?;
     let mut out = BufWriter::with_capacity(64 * 1024, file);

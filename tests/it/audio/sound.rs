@@ -160,6 +160,39 @@ fn what_is_written_is_what_was_read() {
     }
 }
 
+/// A damaged header once made a FLAC of two channels out of 1,538.
+#[test]
+fn more_channels_than_the_format_has_are_refused() {
+    if !have_makers() {
+        return;
+    }
+    let made = Made::new();
+    for (channels, target, fits) in [
+        (8_u16, Target::Flac, true),
+        (9, Target::Flac, false),
+        (1538, Target::Flac, false),
+        (1538, Target::Wav, true),
+        (40_000, Target::Wav, false),
+    ] {
+        let sound = vec![0; usize::from(channels) * 100];
+        // Mu-law: one byte a sample, which becomes two.
+        let mut wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x07\0".to_vec();
+        wav.extend(channels.to_le_bytes());
+        wav.extend(8000_u32.to_le_bytes());
+        wav.extend(0_u32.to_le_bytes());
+        wav.extend(channels.to_le_bytes());
+        wav.extend(8_u16.to_le_bytes());
+        wav.extend(b"data");
+        wav.extend(u32::try_from(sound.len()).unwrap().to_le_bytes());
+        wav.extend(sound);
+        std::fs::write(made.path("many.wav"), wav).unwrap();
+        let mut mended = Mended::plain(reader(&made, "many.wav"));
+        let mut out = File::create(made.path("out")).unwrap();
+        let written = write(&mut mended, target, &mut out).is_ok();
+        assert_eq!(written, fits, "{channels} {target:?}");
+    }
+}
+
 #[test]
 fn legs_are_joined_in_step() {
     if !have_makers() {

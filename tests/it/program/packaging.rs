@@ -1,6 +1,7 @@
 //! The systemd unit, and what a service manager is told.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,6 +37,49 @@ fn the_unit_is_valid_and_confined() {
         // A directive it does not know is a warning only.
         assert!(ran.stderr.is_empty(), "{check:?}: {ran:?}");
     }
+}
+
+/// What `deploy/debian/build` packs is there or made by it, and where the unit looks for it.
+#[test]
+fn the_package_has_what_the_unit_wants() {
+    let manifest: toml::Table = include_str!("../../../Cargo.toml").parse().unwrap();
+    let build = include_str!("../../../deploy/debian/build");
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let mut installed = Vec::new();
+    for asset in deb["assets"].as_array().unwrap() {
+        let [source, place, _] = &asset.as_array().unwrap()[..] else {
+            panic!("{asset}");
+        };
+        let source = Path::new(source.as_str().unwrap());
+        let made = [
+            "target/release",
+            "target/package/man",
+            "target/package/completions",
+        ];
+        let directory = source.parent().unwrap().to_str().unwrap();
+        if made.contains(&directory) {
+            assert!(build.contains(directory) || directory == "target/release");
+        } else {
+            assert!(source.is_file(), "{source:?}");
+        }
+        let name = source.file_name().unwrap().to_str().unwrap();
+        installed.push(format!("/{}{name}", place.as_str().unwrap()));
+    }
+    for wanted in ["/usr/bin/tonearm", "/etc/tonearm/tonearm.toml"] {
+        assert!(UNIT.contains(wanted), "{wanted}");
+        assert!(installed.contains(&wanted.to_owned()), "{installed:?}");
+    }
+    // What the file suggests will do.
+    let place = Place::new();
+    let example = include_str!("../../../deploy/debian/tonearm.toml");
+    let taken: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(taken.lines().count(), 2);
+    place.write("tonearm.toml", taken, 0o644);
+    place.run(&["config", "check"]).ok();
 }
 
 #[test]
