@@ -117,6 +117,7 @@ impl Front {
     }
 
     /// Whether TLS is spoken.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "for TLS"))]
     pub(super) fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -151,6 +152,7 @@ impl Front {
     }
 
     /// What HTTP is spoken on.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_async, reason = "for TLS"))]
     pub(super) async fn stream(
         &self,
         stream: TcpStream,

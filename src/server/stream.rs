@@ -127,6 +127,7 @@ impl Stream {
     }
 
     /// Says goodbye where that is more than closing the socket.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_async, reason = "for TLS"))]
     pub(super) async fn goodbye(&mut self) {
         match self {
             Self::Plain(_) => {}

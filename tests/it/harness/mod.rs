@@ -41,10 +41,13 @@ pub const MODIFIED_DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
 pub const OWNER: &str = "app-101/test-account-01";
 
 /// Longest wait for anything that should happen soon.
+#[cfg(any(feature = "cli", feature = "object"))]
 pub const PATIENCE: Duration = Duration::from_secs(20);
+#[cfg(any(feature = "cli", feature = "object"))]
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks again and again until there is something; the test fails when there never is.
+#[cfg(any(feature = "cli", feature = "object"))]
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
         if let Some(found) = ask() {
