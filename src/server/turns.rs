@@ -116,13 +116,15 @@ impl Turn {
     pub(super) fn spend(&mut self, sent: usize) {
         self.sent = self.sent.saturating_add(sent);
         let left = self.granted.load(Ordering::Relaxed);
+        // Whoever was let through stands in the line no more, seen or not.
+        self.waiting &= left == 0;
         self.granted
             .store(left.saturating_sub(sent), Ordering::Relaxed);
     }
 
     /// The socket takes nothing more: the turn is over.
     pub(super) fn pass(&mut self) {
-        self.granted.store(0, Ordering::Relaxed);
+        self.waiting &= self.granted.swap(0, Ordering::Relaxed) == 0;
     }
 }
 
@@ -179,6 +181,18 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Ready(5));
         turn.pass();
         assert_eq!(polled(&mut turn), Poll::Pending);
+    }
+
+    #[test]
+    fn a_turn_that_went_by_unseen_is_waited_for_again() {
+        let turns = Arc::new(Turns::default());
+        let mut turn = download(&turns);
+        assert_eq!(polled(&mut turn), Poll::Pending);
+        rounds(&turns, 2);
+        turn.pass();
+        assert_eq!(polled(&mut turn), Poll::Pending);
+        rounds(&turns, 2);
+        assert_eq!(polled(&mut turn), Poll::Ready(MOST));
     }
 
     #[test]
