@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -262,30 +262,31 @@ async fn http1<H: Handler>(
     let mut stopping = pin!(all.shutdown.cancelled());
     let (mut stopped, mut parked) = (false, false);
     let end = poll_fn(|cx| {
-        while looking.as_mut().poll(cx).is_ready() {
-            let at = instant();
+        loop {
+            // Before all else, so that nobody who has just asked is taken to be idle.
+            if let Poll::Ready(served) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(End::Served(served));
+            }
+            if !stopped && stopping.as_mut().poll(cx).is_ready() {
+                // Behind what has come already, which hyper would throw away unread.
+                stopped = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            if !pulse.has_request() && late.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Cut(Cut::Late));
+            }
+            ready!(looking.as_mut().poll(cx));
             looking.set(sleep(if pulse.is_busy() { tick } else { soon }));
-            match watch.look(&pulse, at, settings) {
-                Finding::Lively => {}
-                Finding::Idle(time) if time < soon => {}
-                Finding::Idle(_) => {
+            match watch.look(&pulse, instant(), settings) {
+                Finding::Idle(time) if time >= soon => {
                     parked = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
+                Finding::Lively | Finding::Idle(_) => {}
                 Finding::Cut(reason) => return Poll::Ready(End::Cut(reason)),
             }
         }
-        if !pulse.has_request() && late.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Cut(Cut::Late));
-        }
-        let served = connection.poll_without_shutdown(cx);
-        if served.is_pending() && !stopped && stopping.as_mut().poll(cx).is_ready() {
-            // Behind what has come already, which hyper would throw away unread.
-            stopped = true;
-            Pin::new(&mut connection).graceful_shutdown();
-            return connection.poll_without_shutdown(cx).map(End::Served);
-        }
-        served.map(End::Served)
     })
     .await;
     let parts = connection.into_parts();

@@ -108,16 +108,17 @@ impl Wire {
 
     async fn spoken(&mut self) -> io::Result<Option<Protocol>> {
         loop {
-            self.prefix.reserve(1024);
-            if self.stream.read_buf(&mut self.prefix).await? == 0 {
-                return Ok((!self.prefix.is_empty()).then_some(Protocol::Http1));
-            }
+            // What was put back may be all that is to come.
             let known = self.prefix.len().min(PREFACE.len());
             if self.prefix[..known] != PREFACE[..known] {
                 return Ok(Some(Protocol::Http1));
             }
             if known == PREFACE.len() {
                 return Ok(Some(Protocol::Http2));
+            }
+            self.prefix.reserve(1024);
+            if self.stream.read_buf(&mut self.prefix).await? == 0 {
+                return Ok((!self.prefix.is_empty()).then_some(Protocol::Http1));
             }
         }
     }
@@ -461,6 +462,26 @@ fn hexadecimal(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It would wait for ever: the client has said all it had to say.
+    #[test]
+    fn a_request_that_was_put_back_needs_no_other_byte() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap());
+            let pulse = Arc::<Pulse>::default();
+            let stream = Stream::plain(stream.await.unwrap(), Arc::default(), Arc::clone(&pulse));
+            let mut wire = Wire::new(stream, pulse);
+            wire.put_back(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            let patience = Duration::from_secs(5);
+            let sniffed = tokio::time::timeout(patience, wire.sniff()).await;
+            assert_eq!(sniffed.unwrap().unwrap(), Some(Protocol::Http1));
+        });
+    }
 
     fn seen(parts: &[&[u8]]) -> (bool, bool) {
         let mut lines = Lines::default();

@@ -153,7 +153,7 @@ impl ZeroCopyStream {
                 if !memory.is_empty() {
                     turn.begin();
                 }
-                self.full = false;
+                // A socket that was full is taken to be, until its turn comes to be asked again.
                 ready!(turn.poll_allowance(cx))
             }
             None => length,

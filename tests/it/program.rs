@@ -19,6 +19,7 @@ mod packaging;
 mod retention;
 mod sight;
 mod sound;
+mod stall;
 mod start;
 mod stop;
 mod tls;

@@ -110,19 +110,26 @@ fn a_reader_who_stops_is_cut_and_a_slow_one_is_not() {
     });
     server.put("long.wav", LENGTH);
     let target = server.sign("long.wav");
-    let begin = || {
-        let client = server.connect();
-        client.set_receive_buffer(8 * 1024);
+    let begin = |buffer| {
+        let mut client = server.connect();
+        client.set_receive_buffer(buffer);
+        client.ask("GET", &target, &[]);
+        // So that from now on it is known to be served.
+        client.head();
         client
     };
-    let (mut stopped, mut slow) = (begin(), begin());
-    stopped.ask("GET", &target, &[]);
-    slow.ask("GET", &target, &[]);
-    slow.head();
-    for at in 0..25 {
-        let bytes = slow.exactly(20_000);
-        assert_eq!(bytes[0], pattern(LENGTH)[at * 20_000]);
+    // The slow one's is large enough for the kernel not to wait for its own timers between two
+    // packets: loopback's have 64 KiB.
+    let (mut stopped, mut slow) = (begin(8 * 1024), begin(256 * 1024));
+    let whole = pattern(LENGTH);
+    let mut pieces = 0;
+    let cut = "tonearm_connections_cut_total{reason=\"stuck\"} 1";
+    while pieces < 25 || !server.metrics.exposition().contains(cut) {
+        let bytes = slow.exactly(100_000);
+        assert_eq!(bytes[0], whole[pieces * 100_000]);
         sleep(Duration::from_millis(200));
+        pieces += 1;
+        assert!(pieces < 150, "one of the two is cut");
     }
     assert!(slow.exactly(100_000).len() == 100_000, "it goes on");
     let time = seconds_of(|| assert!(stopped.rest().len() < LENGTH, "it is cut"));

@@ -1,5 +1,7 @@
 //! Range (RFC 9110 §14), byte by byte.
 
+use std::time::Duration;
+
 use crate::harness::multipart::parts;
 use crate::harness::raw::Response;
 use crate::harness::{Server, pattern};
@@ -403,17 +405,13 @@ fn the_end_of_a_large_multipart_does_not_wait() {
     server.put("call.wav", 4 << 20);
     let target = server.sign("call.wav");
     let mut client = server.connect();
-    let mut times: Vec<_> = (0..5)
-        .map(|_| {
-            let began = std::time::Instant::now();
-            let fields = ["Range: bytes=0-299999,1000000-1000099"];
-            assert_eq!(client.get(&target, &fields).status, 206);
-            began.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    assert!(
-        times[2] < std::time::Duration::from_millis(100),
-        "{times:?}"
-    );
+    let times = (0..9).map(|_| {
+        let began = std::time::Instant::now();
+        let fields = ["Range: bytes=0-299999,1000000-1000099"];
+        assert_eq!(client.get(&target, &fields).status, 206);
+        began.elapsed()
+    });
+    // It would wait each time, on however fast a machine.
+    let fastest = times.min().unwrap();
+    assert!(fastest < Duration::from_millis(150), "{fastest:?}");
 }
