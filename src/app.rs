@@ -13,17 +13,16 @@ mod forwarded;
 #[cfg(feature = "hubspot")]
 mod guard;
 mod request;
+mod resolver;
 mod trace;
+mod unread;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use http_body::Body as _;
 use hyper::body::Incoming;
-use serde::Serialize;
 
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
@@ -31,58 +30,25 @@ pub use self::forwarded::{Field, Forwarding};
 #[cfg(feature = "hubspot")]
 pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
+pub use self::resolver::Resolver;
+use self::unread::discard;
 use crate::body::FileBody;
 use crate::edge::VERIFY_PATH;
 #[cfg(feature = "cdn")]
 use crate::edge::cdn::Signer;
 use crate::ingest::{self, Ingest};
 use crate::metrics::{Keys, Metrics};
-use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
+use crate::recording::{MediaPath, UnixTime};
 use crate::reject::{ALLOW, Rejection};
-use crate::respond::{Answer, Keeper, Terms, json, options, preflight, respond};
-use crate::route::{self, Route, Template};
+use crate::respond::{Answer, Keeper, Terms, options, preflight, respond};
+use crate::route::{self, Route};
 use crate::select::select;
 use crate::server::{Arrival, Cut, Handler};
 use crate::sign::{
-    Audience, Claims, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path,
-    mint, pull, verify,
+    Audience, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, pull,
+    verify,
 };
-#[cfg(feature = "object")]
-use crate::store::Presigned;
-use crate::store::{Found, Source, Store, StoreError};
-
-/// Most bytes of a request's content that are read in order to keep its connection.
-const DISCARDED_CONTENT: usize = 64 * 1024;
-
-/// The resolver's settings: what HubSpot calls, and for whom it is answered.
-#[derive(Debug, Clone, Default)]
-pub struct Resolver {
-    /// The path registered with HubSpot.
-    pub template: Template,
-    /// Apps that are served; `None` is any.
-    pub allowed_apps: Option<Vec<Id>>,
-    /// Accounts that are served; `None` is any.
-    pub allowed_accounts: Option<Vec<Id>>,
-    /// Where clients reach this server; without it, where the request's Host says.
-    pub public_base_url: Option<BaseUrl>,
-    /// Who may ask, and how often.
-    #[cfg(feature = "hubspot")]
-    pub guard: Arc<Guard>,
-}
-
-impl Resolver {
-    fn check_allowed(&self, id: &RecordingId) -> Result<(), Rejection> {
-        let allows =
-            |list: &Option<Vec<Id>>, id| list.as_ref().is_none_or(|list| list.contains(id));
-        if !allows(&self.allowed_apps, &id.app) {
-            return Err(Rejection::NotAllowed("app"));
-        }
-        if !allows(&self.allowed_accounts, &id.account) {
-            return Err(Rejection::NotAllowed("account"));
-        }
-        Ok(())
-    }
-}
+use crate::store::{Source, Store, StoreError};
 
 /// The public listener's side of the server.
 #[derive(Debug)]
@@ -104,13 +70,6 @@ pub struct App {
 
 /// An answer, and what its stored pieces are read from.
 type Outgoing = (Answer, Option<Source>);
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Resolved {
-    authenticated_url: String,
-    expires_at: String,
-}
 
 impl App {
     /// Puts the parts together.
@@ -305,103 +264,6 @@ impl App {
         Ok((grant, Keeper::Viewer(left)))
     }
 
-    /// The answer to HubSpot's question: a URL that opens this recording for a while.
-    async fn resolve(
-        &self,
-        id: &RecordingId,
-        request: &Effective<'_>,
-        arrival: &Arrival,
-    ) -> Result<Outgoing, Rejection> {
-        let now = arrival.now;
-        #[cfg(feature = "hubspot")]
-        let signature = self
-            .resolver
-            .guard
-            .check(request, arrival.client, id, now)
-            .inspect_err(|rejection| {
-                if matches!(rejection, Rejection::Unsigned(_)) {
-                    self.metrics.signature("refused");
-                }
-            })?;
-        #[cfg(not(feature = "hubspot"))]
-        let signature = "unchecked";
-        self.metrics.signature(signature);
-        self.resolver.check_allowed(id)?;
-        let found = self.store.find(id).await.map_err(Rejection::Unknown)?;
-        let claims = Claims {
-            generation: (found.generation > 0).then_some(found.generation),
-            ..Claims::until(self.policy.expiry(now, self.policy.ttl(found.duration)))
-        };
-        let (url, exp) = match self.presigned(&found, &claims, now).await? {
-            Some(presigned) => presigned,
-            None => {
-                let url = self.url(&found.path.url_path(), &claims, request, arrival)?;
-                (url, claims.exp)
-            }
-        };
-        tracing::info!(target: "tonearm::mint", recording = %id, exp = exp.0, caller = %arrival.client, signature);
-        let resolved = Resolved {
-            authenticated_url: url,
-            expires_at: exp.rfc3339(),
-        };
-        // Two strings always serialise.
-        Ok((
-            json(serde_json::to_vec(&resolved).unwrap_or_default()),
-            None,
-        ))
-    }
-
-    /// The bucket's own URL and its end, where such are given out.
-    #[cfg(feature = "object")]
-    async fn presigned(
-        &self,
-        found: &Found,
-        claims: &Claims,
-        now: UnixTime,
-    ) -> Result<Option<(String, UnixTime)>, Rejection> {
-        let life = Duration::from_secs(now.until(claims.exp));
-        let presigned = self.store.presigned(&found.path, None, life).await;
-        let presigned = presigned.map_err(Rejection::Unknown)?;
-        Ok(presigned.map(|Presigned { url, life }| (url, now.plus(life.as_secs()))))
-    }
-
-    #[cfg(not(feature = "object"))]
-    #[expect(clippy::unused_async, reason = "a bucket's credentials are waited for")]
-    async fn presigned(
-        &self,
-        _: &Found,
-        _: &Claims,
-        _: UnixTime,
-    ) -> Result<Option<(String, UnixTime)>, Rejection> {
-        Ok(None)
-    }
-
-    /// A URL that opens `path` as `claims` say: of the CDN, where one checks URLs itself.
-    fn url(
-        &self,
-        path: &str,
-        claims: &Claims,
-        request: &Effective<'_>,
-        arrival: &Arrival,
-    ) -> Result<String, Rejection> {
-        let now = arrival.now;
-        #[cfg(feature = "cdn")]
-        if let Some(cdn) = &self.cdn {
-            return Ok(cdn.url(path, claims, now)?);
-        }
-        let minted = mint(path, claims, "*", &self.keyring.load(), &self.policy, now)?;
-        let base = match &self.resolver.public_base_url {
-            Some(base) => base.to_string(),
-            // RFC 9112 §3.2: only HTTP/1.1 has to name a host, and `http:///` is no URL.
-            None if request.host.is_empty() => {
-                return Err(Rejection::Host("A URL needs the Host it is for."));
-            }
-            None if arrival.is_secure => format!("https://{}", request.host),
-            None => format!("http://{}", request.host),
-        };
-        Ok(format!("{base}{}", minted.target))
-    }
-
     /// The way in and the route it has for this path, if any.
     fn way_in(&self, path: &str) -> Option<(&Ingest, route::Ingest)> {
         let ingest = self.ingest.as_ref()?;
@@ -536,23 +398,4 @@ pub(crate) fn assemble(answer: Answer, body: FileBody) -> Response<FileBody> {
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.fields;
     response
-}
-
-/// Reads away a small content nobody asked for, so that the connection can be used again; whether
-/// it could. What is larger, or waits for a 100, is left to the connection, which then closes.
-async fn discard(content: Incoming, head: &Parts) -> bool {
-    use http_body_util::BodyExt as _;
-
-    if content.is_end_stream() {
-        return true;
-    }
-    if head.headers.contains_key(http::header::EXPECT) {
-        return false;
-    }
-    let limited = http_body_util::Limited::new(content, DISCARDED_CONTENT);
-    let wait = Duration::from_secs(1);
-    matches!(
-        tokio::time::timeout(wait, limited.collect()).await,
-        Ok(Ok(_))
-    )
 }

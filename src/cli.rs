@@ -19,6 +19,7 @@ mod serve;
 mod service;
 mod shell;
 mod status;
+mod storage;
 mod url;
 mod watch;
 

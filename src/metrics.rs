@@ -4,86 +4,25 @@
 //! no lookup, no lock and nothing allocated. The rest is looked up by its labels.
 
 mod at_hand;
+mod label;
 mod latency;
+mod reading;
+mod registry;
 
-use std::fmt;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http::Method;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
 use self::at_hand::AtHand;
+pub(crate) use self::label::Class;
+use self::label::{
+    HandshakeLabels, KindLabel, OutcomeLabel, ReasonLabel, RequestLabels, RouteLabel, VerdictLabel,
+};
 use self::latency::Latency;
-
-/// Methods of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// GET and HEAD.
-    Read,
-    /// PUT, POST, PATCH and DELETE.
-    Write,
-    /// OPTIONS.
-    Options,
-    /// Any other.
-    Other,
-}
-
-impl Class {
-    pub(crate) fn of(method: &Method) -> Self {
-        match *method {
-            Method::GET | Method::HEAD => Self::Read,
-            Method::PUT | Method::POST | Method::PATCH | Method::DELETE => Self::Write,
-            Method::OPTIONS => Self::Options,
-            _ => Self::Other,
-        }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Options => "options",
-            Self::Other => "other",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HandshakeLabels {
-    version: &'static str,
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    method: &'static str,
-    status: u16,
-}
-
-macro_rules! one_label {
-    ($($name:ident { $label:ident })*) => {$(
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name {
-            $label: &'static str,
-        }
-    )*};
-}
-
-one_label! {
-    RouteLabel { route }
-    KindLabel { kind }
-    ReasonLabel { reason }
-    OutcomeLabel { outcome }
-    VerdictLabel { verdict }
-}
+use self::reading::MaybeGauge;
 
 /// The keys of a keyring, as they are at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -175,168 +114,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn register_traffic(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "requests",
-            "Requests answered, by route, method class and status",
-            self.requests.family(),
-        );
-        registry.register_with_unit(
-            "first_byte",
-            "Time from a request's head to the first byte of its answer's body, or to its end where it has none, by route",
-            Unit::Seconds,
-            self.first_byte.family(),
-        );
-        registry.register(
-            "selections",
-            "Recordings selected from, by what was selected",
-            self.selections.family(),
-        );
-        registry.register(
-            "refusals",
-            "Requests refused, by reason",
-            self.refusals.clone(),
-        );
-        registry.register(
-            "bodies",
-            "Response bodies ended, by outcome",
-            self.bodies.family(),
-        );
-        registry.register_with_unit(
-            "promised",
-            "Bytes of bodies promised",
-            Unit::Bytes,
-            self.promised.clone(),
-        );
-        registry.register_with_unit(
-            "sent",
-            "Bytes of bodies handed to connections",
-            Unit::Bytes,
-            self.sent.clone(),
-        );
-        registry.register(
-            "hubspot_questions",
-            "Questions for a URL, by outcome",
-            self.questions.clone(),
-        );
-        registry.register(
-            "hubspot_signatures",
-            "HubSpot's signatures on questions, by verdict",
-            self.signatures.clone(),
-        );
-    }
-
-    fn register_connections(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "connections",
-            "Connections open on the public listener",
-            self.connections.clone(),
-        );
-        registry.register(
-            "connections_cut",
-            "Connections that were ended for what they did or did not do, by reason",
-            self.cuts.clone(),
-        );
-        registry.register(
-            "tls_handshakes",
-            "TLS handshakes that came to their end, by version and kind",
-            self.handshakes.clone(),
-        );
-        registry.register(
-            "certificate_reloads",
-            "Reloads of the certificate, by outcome; a failed one keeps the old pair",
-            self.certificate_reloads.family(),
-        );
-        registry.register(
-            "certificate_days",
-            "Days until the certificate ends; negative when it has",
-            self.certificate_days.clone(),
-        );
-    }
-
-    fn register_state(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "build",
-            "The program's version",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        registry.register(
-            "keyring_reloads",
-            "Reloads of the keyring, by outcome; a failed one keeps the old ring",
-            self.reloads.family(),
-        );
-        registry.register("keys", "Keys of the keyring", self.keys.clone());
-        registry.register(
-            "signing_keys",
-            "Keys that could sign now",
-            self.signing_keys.clone(),
-        );
-        registry.register(
-            "signing_key_since_timestamp_seconds",
-            "Since when the key that signs does; 0 where it always did",
-            self.signs_since.clone(),
-        );
-        registry.register(
-            "signing_key_until_timestamp_seconds",
-            "Until when the key that signs does; 0 where it has no end",
-            self.signs_until.clone(),
-        );
-    }
-
-    /// Tells of log lines that were lost, and of when this server started, Unix seconds.
-    #[must_use]
-    pub fn of_server(
-        mut self,
-        dropped_lines: impl Fn() -> u64 + Send + Sync + 'static,
-        started: u64,
-    ) -> Self {
-        let started: Gauge = gauge(started);
-        self.registry.register(
-            "start_timestamp_seconds",
-            "When the server started",
-            started,
-        );
-        self.registry.register(
-            "log_lines_dropped",
-            "Log lines lost because standard error was read too slowly",
-            Read(dropped_lines),
-        );
-        self
-    }
-
-    /// Tells of a cache: what became of the slices that were asked for, and the bytes it holds.
-    #[must_use]
-    pub fn of_cache<const N: usize>(
-        mut self,
-        outcomes: impl Fn() -> [(&'static str, u64); N] + Send + Sync + 'static,
-        bytes: impl Fn() -> u64 + Send + Sync + 'static,
-    ) -> Self {
-        self.registry.register(
-            "cache_slices",
-            "Slices of recordings asked for, by what became of it; a miss is a fetch from the bucket",
-            ReadEach(outcomes),
-        );
-        self.registry.register_with_unit(
-            "cache",
-            "Bytes that the cache holds on disk",
-            Unit::Bytes,
-            ReadNow(bytes),
-        );
-        self
-    }
-
-    /// Tells how far the kernel keeps this server to its files: `full`, `partial`, `none` or `off`.
-    #[must_use]
-    pub fn confined(mut self, state: &'static str) -> Self {
-        let info = Info::new(vec![("state", state)]);
-        let help = "How far the kernel keeps the server to its files";
-        self.registry.register("confinement", help, info);
-        self
-    }
-
     pub(crate) fn answered(&self, route: &'static str, class: Class, status: u16) {
         let labels = RequestLabels {
             route,
@@ -433,98 +210,5 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
-    }
-}
-
-fn gauge(value: u64) -> Gauge {
-    let gauge = Gauge::default();
-    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    gauge
-}
-
-/// A gauge that is shown once it has been set.
-#[derive(Debug, Clone)]
-struct MaybeGauge(Gauge<f64, AtomicU64>);
-
-impl Default for MaybeGauge {
-    fn default() -> Self {
-        let gauge = Gauge::default();
-        gauge.set(f64::NAN);
-        Self(gauge)
-    }
-}
-
-impl EncodeMetric for MaybeGauge {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        if self.0.get().is_nan() {
-            return Ok(());
-        }
-        self.0.encode(encoder)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Gauge
-    }
-}
-
-/// A counter that somebody else keeps.
-struct Read<F>(F);
-
-impl<F> fmt::Debug for Read<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Read")
-    }
-}
-
-impl<F: Fn() -> u64> EncodeMetric for Read<F> {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        ConstCounter::new((self.0)()).encode(encoder)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
-    }
-}
-
-/// Counters that somebody else keeps, by outcome.
-struct ReadEach<F>(F);
-
-impl<F> fmt::Debug for ReadEach<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ReadEach")
-    }
-}
-
-impl<F: Fn() -> [(&'static str, u64); N], const N: usize> EncodeMetric for ReadEach<F> {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (outcome, count) in (self.0)() {
-            let labels = OutcomeLabel { outcome };
-            ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
-    }
-}
-
-/// A gauge that somebody else keeps.
-struct ReadNow<F>(F);
-
-impl<F> fmt::Debug for ReadNow<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ReadNow")
-    }
-}
-
-impl<F: Fn() -> u64> EncodeMetric for ReadNow<F> {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        let value = i64::try_from((self.0)()).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(encoder)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Gauge
     }
 }

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::inspect::{Looked, content, open};
-use super::serve::open_store;
+use super::storage::open_store;
 use super::watch::Watch;
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Outcome, now, print, serve};
+use super::{Failure, Outcome, now, print, storage};
 use crate::config::{Flags, Values, duration};
 use crate::ingest::audit;
 use crate::recording::{Id, RecordingId, UnixTime};
@@ -72,7 +72,7 @@ impl Expire {
         let before = UnixTime(now().0.saturating_sub(age));
         // The audit lines go to the log.
         super::log::begin(&config);
-        let store = serve::open_store(&config)?;
+        let store = storage::open_store(&config)?;
         let mut failed = 0;
         let each = |id: RecordingId| {
             if let Err(error) = self.expire(&store, &id, before) {
@@ -161,7 +161,7 @@ impl Hold {
         let config = values.config()?;
         // The audit lines go to the log.
         super::log::begin(&config);
-        let store = serve::open_store(&config)?;
+        let store = storage::open_store(&config)?;
         for external in &self.external {
             let id = RecordingId {
                 app: self.app.clone(),

@@ -4,7 +4,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Outcome, print, serve};
+use super::{Failure, Outcome, print, storage};
 use crate::config::{Flags, Values};
 use crate::recording::RecordingId;
 use crate::store::{ChangeError, Scrubbed, Store, Verdict};
@@ -43,7 +43,7 @@ impl Scrub {
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
         super::log::begin(&config);
-        let (store, directory) = serve::open_files(&config)?;
+        let (store, directory) = storage::open_files(&config)?;
         let mut tally = Tally::default();
         store
             .each(|id| self.scrub(&store, &id, &mut tally))

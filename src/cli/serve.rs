@@ -1,44 +1,30 @@
 //! `tonearm serve`: from a configuration to a running server, and to its end.
 
+mod running;
+mod signals;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
-use tokio::runtime::{self, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
+use self::running::{Own, Running};
 use super::certificate::Certificate;
 use super::handed::Handed;
-use super::{
-    Failure, Outcome, confine, environment, load_keyring, log, now, print, reachable, service,
-};
+use super::storage::open_to_serve;
+use super::{Failure, Outcome, confine, environment, load_keyring, log, now, print, reachable};
 use crate::admin::Admin;
 use crate::app::App;
-use crate::config::{Config, Delivery, Flags, Storage, Values, keyring};
+use crate::config::{Config, Flags, Storage, Values, keyring};
 use crate::edge::cdn::Signer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::recording::{RecordingId, UnixTime};
-use crate::server::{self, Drained, Listener, Share};
 use crate::sign::Keyring;
-use crate::store::{Bucket, BucketError, CacheOutcome, Local, Object, Slices, Store};
-
-/// How often recordings that nobody asks for any more are let go.
-const TIDYING: Duration = Duration::from_secs(10);
-/// How often the certificate's files are looked at.
-const LOOKING: Duration = Duration::from_secs(2);
-/// How often uploads in parts that nobody goes on with are taken away.
-const SWEEPING: Duration = Duration::from_mins(10);
-/// Descriptors that only the admin listener's connections get.
-const ADMIN_RESERVE: usize = 8;
-/// Threads of one worker that may wait for the disk at a time.
-const READERS: usize = 64;
+use crate::store::{CacheOutcome, Store};
 
 /// Flags of `tonearm serve`; every other setting is the file's or the environment's.
 #[derive(Debug, Args)]
@@ -174,44 +160,6 @@ fn signer(config: &Config) -> Result<Option<Signer>, Failure> {
     Ok(Some(cdn.signer(&config.policy)?))
 }
 
-pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
-    match &config.storage {
-        Storage::Directory(path) => open_directory(path),
-        Storage::Bucket(bucket) => Ok(Store::Object(Arc::new(open_bucket(bucket, config)?))),
-    }
-}
-
-/// The same with a cache, where there is to be one: it is the server's alone.
-fn open_to_serve(config: &Config) -> Result<Store, Failure> {
-    let (Storage::Bucket(bucket), Delivery::Cache(cache, trust)) =
-        (&config.storage, &config.delivery)
-    else {
-        return open_store(config);
-    };
-    let object = open_bucket(bucket, config)?;
-    let name = format!("{bucket} {}", config.endpoint.as_deref().unwrap_or(""));
-    let slices = Slices::open(cache.clone(), name, now());
-    Ok(Store::Object(Arc::new(object.with_slices(slices, *trust))))
-}
-
-fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {
-    let (endpoint, limits) = (config.endpoint.as_deref(), config.bucket_limits);
-    let presigner = match config.delivery {
-        Delivery::Presign(session) => Some(bucket.presigner(endpoint, limits, session)),
-        Delivery::Proxy | Delivery::Cache(..) => None,
-    };
-    let open = || {
-        let object = bucket.open(endpoint, limits)?;
-        Ok::<_, BucketError>(match presigner.transpose()? {
-            Some(presigner) => object.with_presigner(presigner),
-            None => object,
-        })
-    };
-    open()
-        .with_context(|| bucket.to_string())
-        .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
-}
-
 /// Tells of the cache, where there is one.
 fn of_cache(metrics: Metrics, store: &Store) -> Metrics {
     let Store::Object(object) = store else {
@@ -225,27 +173,6 @@ fn of_cache(metrics: Metrics, store: &Store) -> Metrics {
         move || CacheOutcome::ALL.map(|outcome| (outcome.word(), slices.count(outcome))),
         move || held.bytes(),
     )
-}
-
-/// A directory that a command reads file by file, and where it is.
-pub(super) fn open_files(config: &Config) -> Result<(Store, &Path), Failure> {
-    match &config.storage {
-        Storage::Directory(path) => Ok((open_directory(path)?, path)),
-        Storage::Bucket(bucket) => Err(Failure::new(
-            Failure::USAGE,
-            anyhow!("{bucket} is a bucket; name a directory with --storage"),
-        )),
-    }
-}
-
-fn open_directory(path: &Path) -> Result<Store, Failure> {
-    let local = Local::open(path)
-        .with_context(|| {
-            let path = path.display();
-            format!("the store {path} cannot be read; make the directory, or name another with --storage")
-        })
-        .map_err(|error| Failure::new(Failure::IO, error))?;
-    Ok(Store::Local(Arc::new(local)))
 }
 
 /// Takes away what is left of unfinished recordings.
@@ -353,248 +280,4 @@ fn announce(
         );
     }
     Ok(())
-}
-
-/// The runtime of signals and of the admin listener, with the signals taken.
-struct Own {
-    runtime: Runtime,
-    signals: Signals,
-}
-
-impl Own {
-    fn new() -> anyhow::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let signals = {
-            let _inside = runtime.enter();
-            Signals::new()?
-        };
-        Ok(Self { runtime, signals })
-    }
-}
-
-struct Running {
-    config: Config,
-    app: Arc<App>,
-    admin: Arc<Admin>,
-    metrics: Arc<Metrics>,
-}
-
-impl Running {
-    /// One runtime a worker, so that no connection's work wakes another core; signals and the
-    /// admin listener on a runtime of their own.
-    fn until_stopped(
-        self,
-        own: Own,
-        public: TcpListener,
-        admin: TcpListener,
-        mut certificate: Option<Certificate>,
-    ) -> anyhow::Result<u8> {
-        let shutdown = CancellationToken::new();
-        let workers = Share::among(self.config.workers)
-            .into_iter()
-            .map(|share| {
-                let listener = self.listener(public.try_clone()?, certificate.as_ref());
-                self.worker(listener, share, shutdown.clone())
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        // The port is closed when the last worker closes its share; one kept here would go on
-        // queueing connections that nobody accepts.
-        drop(public);
-        let end_of_admin = CancellationToken::new();
-        let Own {
-            runtime,
-            mut signals,
-        } = own;
-        let ended = runtime.block_on(async {
-            let serve_admin = server::run(
-                admin,
-                Arc::clone(&self.admin),
-                server::Settings {
-                    reserve: ADMIN_RESERVE,
-                    ..self.config.server
-                },
-                end_of_admin.clone(),
-                Share::alone(),
-            );
-            tokio::spawn(serve_admin);
-            service::ready();
-            self.wait_for_stop(&mut signals, certificate.as_mut()).await;
-            service::stopping();
-            self.admin.stop();
-            self.serve_on(&mut signals).await;
-            shutdown.cancel();
-            self.join(workers, &mut signals).await
-        });
-        // After a second signal a thread still waits for the workers; nobody waits for it.
-        runtime.shutdown_background();
-        ended
-    }
-
-    fn listener(&self, socket: TcpListener, certificate: Option<&Certificate>) -> Listener {
-        let proxies = self.config.forwarding.proxies.clone();
-        let listener = Listener::from(socket).with_proxies(proxies, self.config.proxy_protocol);
-        match certificate {
-            Some(certificate) => listener.with_tls(certificate.tls.clone()),
-            None => listener,
-        }
-    }
-
-    fn worker(
-        &self,
-        listener: Listener,
-        share: Share,
-        shutdown: CancellationToken,
-    ) -> io::Result<JoinHandle<io::Result<Drained>>> {
-        let (app, settings) = (Arc::clone(&self.app), self.config.server);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(READERS)
-            .build()?;
-        std::thread::Builder::new()
-            .name("worker".to_owned())
-            .spawn(move || runtime.block_on(server::run(listener, app, settings, shutdown, share)))
-    }
-
-    async fn wait_for_stop(
-        &self,
-        signals: &mut Signals,
-        mut certificate: Option<&mut Certificate>,
-    ) {
-        let mut looking = tokio::time::interval(LOOKING);
-        let mut tidying = tokio::time::interval(TIDYING);
-        let mut sweeping = tokio::time::interval(SWEEPING);
-        loop {
-            tokio::select! {
-                asked = signals.next() => match asked {
-                    Asked::Reload => {
-                        self.reload();
-                        if let Some(certificate) = &mut certificate {
-                            certificate.look(true).await;
-                        }
-                    }
-                    Asked::Stop => return,
-                },
-                _ = looking.tick() => if let Some(certificate) = &mut certificate {
-                    certificate.look(false).await;
-                },
-                // Nobody else leaves anything, or may write.
-                _ = sweeping.tick(), if self.config.ingest_tokens.is_some() => {
-                    let (store, ttl) = (self.app.store().clone(), self.config.ingest.upload_ttl);
-                    drop(tokio::task::spawn_blocking(move || sweep(&store, ttl)));
-                }
-                _ = tidying.tick() => {
-                    self.app.tidy(now());
-                    service::alive();
-                }
-            }
-        }
-    }
-
-    /// Lets those who send listeners here know before nobody is served any more; a second signal
-    /// ends the wait.
-    async fn serve_on(&self, signals: &mut Signals) {
-        tokio::select! {
-            () = tokio::time::sleep(self.config.shutdown_delay) => {}
-            () = signals.stop() => {}
-        }
-    }
-
-    /// Takes the keyring's file as it is now, or keeps the old ring.
-    fn reload(&self) {
-        if let (Some(path), Some(ingest)) = (&self.config.ingest_tokens, self.app.ingest()) {
-            match keyring::load_tokens(path) {
-                Ok(tokens) => {
-                    let count = tokens.count();
-                    ingest.replace_tokens(tokens);
-                    tracing::info!(tokens = count, "the tokens were read again");
-                }
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::error!(error, "the tokens will not do; the old ones stay");
-                }
-            }
-        }
-        let loaded = keyring::load(&self.config.keyring, &self.config.policy);
-        self.metrics.reloaded(loaded.is_ok());
-        match loaded {
-            Ok(ring) => {
-                let keys = ring.keys().len();
-                self.app.replace_keyring(ring);
-                tracing::info!(keys, "the keyring was read again");
-            }
-            Err(error) => {
-                let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::error!(error, "the keyring will not do; the old one stays");
-            }
-        }
-    }
-
-    /// Waits for the workers; a second signal ends the wait.
-    async fn join(
-        &self,
-        workers: Vec<JoinHandle<io::Result<Drained>>>,
-        signals: &mut Signals,
-    ) -> anyhow::Result<u8> {
-        tracing::info!(deadline = ?self.config.server.drain, "stopping; running responses may finish");
-        let joined = tokio::task::spawn_blocking(move || {
-            workers
-                .into_iter()
-                .map(JoinHandle::join)
-                .collect::<Vec<_>>()
-        });
-        let results = tokio::select! {
-            results = joined => results?,
-            () = signals.stop() => return Err(anyhow!("stopped by a second signal before every response was finished")),
-        };
-        let mut cut = 0;
-        for result in results {
-            let drained = result.map_err(|_| anyhow!("a worker panicked"))??;
-            cut += drained.cut;
-        }
-        if cut > 0 {
-            tracing::warn!(
-                cut,
-                "connections were still busy at the deadline and were cut"
-            );
-        }
-        tracing::info!("stopped");
-        Ok(if cut > 0 { Failure::TRY_AGAIN } else { 0 })
-    }
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-        }
-    }
-
-    async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
-    }
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Reload,
-    Stop,
 }

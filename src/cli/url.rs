@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::serve::open_store;
+use super::storage::open_store;
 use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::app::{BaseUrl, BaseUrlError};
 use crate::config::{Config, Delivery, Flags, Storage, Values, duration};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::source::ConfigError;
-use super::{Storage, Values, path, positive, size, storage, whole_seconds};
+use super::text::{path, positive, size, storage, whole_seconds};
+use super::{Storage, Values};
 use crate::store::CacheSettings;
 
 /// The way of a bucket's bytes.

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::*;
+use crate::route::Template;
 
 fn collect(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Values, ConfigError> {
     let tmp = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::call::{CallFlags, Whose};
 use super::publish::unreadable;
 use super::{Manner, client, described, show_request, show_requests};
-use crate::cli::serve::open_store;
+use crate::cli::storage::open_store;
 use crate::cli::{Failure, Outcome, now, print};
 use crate::config::Config;
 use crate::doctor::{Grade, Heard, check_file, check_opened};

@@ -6,11 +6,13 @@
 //! Never knows what a recording is, or who may have it.
 
 mod disk;
+mod flight;
 mod index;
+mod outcome;
+mod room;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +21,13 @@ use std::time::Duration;
 use object_store::path::Path;
 use quick_cache::sync::Cache as QuickCache;
 use sha2::{Digest as _, Sha256};
-use tokio::runtime;
 use tokio::sync::watch;
 
 use self::disk::{Disk, Lying, TRAILER};
-use self::index::{Entry, Index};
+use self::flight::{Flight, Flying};
+use self::index::Index;
 pub(super) use self::index::{ObjectId, SliceId};
-use super::fetch::Fetch;
+pub use self::outcome::CacheOutcome;
 use super::{Pinned, strong};
 use crate::recording::UnixTime;
 use crate::select::ByteRange;
@@ -42,54 +44,6 @@ pub struct CacheSettings {
     pub slice: u64,
     /// After so long without use a slice goes, whatever room there is.
     pub keep: Duration,
-}
-
-/// What became of a slice that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheOutcome {
-    /// It was there.
-    Hit,
-    /// A fetch was begun for it.
-    Miss,
-    /// A fetch was under way already.
-    Joined,
-    /// It was not kept: the disk would not have it.
-    Bypass,
-    /// A slice was damaged, the disk failed, or the store did.
-    Error,
-}
-
-impl CacheOutcome {
-    /// Every outcome.
-    pub const ALL: [Self; 5] = [
-        Self::Hit,
-        Self::Miss,
-        Self::Joined,
-        Self::Bypass,
-        Self::Error,
-    ];
-
-    /// The outcome in one word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Joined => "joined",
-            Self::Bypass => "bypass",
-            Self::Error => "error",
-        }
-    }
-
-    const fn place(self) -> usize {
-        match self {
-            Self::Hit => 0,
-            Self::Miss => 1,
-            Self::Joined => 2,
-            Self::Bypass => 3,
-            Self::Error => 4,
-        }
-    }
 }
 
 /// The cache.
@@ -115,19 +69,6 @@ struct State {
     flights: HashMap<SliceId, watch::Receiver<Flight>>,
     /// Bytes that flights will need.
     reserved: u64,
-}
-
-/// A slice that is being had for all who ask for it.
-#[derive(Clone)]
-enum Flight {
-    Under,
-    /// So many of its bytes are in the file.
-    Coming(Handle, u64),
-    /// From the bucket, if so it says.
-    Landed(Handle, bool),
-    /// The disk would not have it.
-    Bypass,
-    Failed(Arc<StoreError>),
 }
 
 /// What there is of a slice: so many bytes from its first on.
@@ -391,220 +332,5 @@ fn same(error: &Arc<StoreError>) -> StoreError {
         StoreError::TimedOut => StoreError::TimedOut,
         StoreError::Unreachable(_) => StoreError::Unreachable(Box::new(Arc::clone(error))),
         _ => StoreError::Upstream(Box::new(Arc::clone(error))),
-    }
-}
-
-/// What a slice is had by: a task of its own, so that it outlives whoever asked first.
-struct Flying {
-    slices: Arc<Slices>,
-    disk: Arc<Disk>,
-    object: Arc<Pinned>,
-    id: SliceId,
-    range: ByteRange,
-    need: u64,
-    landing: watch::Sender<Flight>,
-}
-
-/// What kept a slice from being fetched.
-enum Trouble {
-    Store(StoreError),
-    Disk(io::Error),
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl Drop for Flying {
-    fn drop(&mut self) {
-        let mut state = self.slices.state();
-        state.flights.remove(&self.id);
-        state.reserved -= self.need;
-    }
-}
-
-impl Flying {
-    async fn fly(self, known: Option<Entry>) {
-        let there = match known {
-            Some(entry) => self.on_disk(entry).await,
-            None => None,
-        };
-        let landed = match there {
-            Some(handle) => Flight::Landed(handle, false),
-            None => self.fetched().await,
-        };
-        if let Flight::Landed(handle, _) = &landed {
-            self.slices.open.insert(self.id, handle.clone());
-        }
-        self.landing.send_replace(landed);
-    }
-
-    /// The slice as it lies on the disk; a damaged one is dropped.
-    async fn on_disk(&self, entry: Entry) -> Option<Handle> {
-        let (slices, disk, id) = (Arc::clone(&self.slices), Arc::clone(&self.disk), self.id);
-        let length = self.range.len();
-        let opened = off_reactor(move || {
-            Ok(match disk.open_slice(id, length, entry.version) {
-                Ok(handle) => {
-                    slices.state().index.checked(&id, handle.version);
-                    Some(handle)
-                }
-                Err(damage) => {
-                    tracing::warn!(%damage, "a slice of the cache is dropped and fetched again");
-                    slices.counted(CacheOutcome::Error);
-                    slices.remove([id]);
-                    None
-                }
-            })
-        });
-        opened.await.ok().flatten()
-    }
-
-    async fn fetched(&self) -> Flight {
-        self.slices.counted(CacheOutcome::Miss);
-        match self.fetch().await {
-            Ok(handle) => Flight::Landed(handle, true),
-            Err(Trouble::Store(error)) => Flight::Failed(Arc::new(error)),
-            Err(Trouble::Disk(error)) => {
-                self.slices.pause(&error);
-                Flight::Bypass
-            }
-        }
-    }
-
-    async fn fetch(&self) -> Result<Handle, Trouble> {
-        // What fails here has not touched the disk.
-        let mut fetch = Fetch::begin(Arc::clone(&self.object), self.range).await?;
-        let (slices, disk, id) = (Arc::clone(&self.slices), Arc::clone(&self.disk), self.id);
-        let mut writing = off_reactor(move || {
-            slices.make_room();
-            disk.begin(id)
-        })
-        .await?;
-        let (so_far, mut length) = (writing.so_far()?, 0);
-        while let Some(part) = fetch.next().await? {
-            length += u64::try_from(part.len()).map_err(io::Error::other)?;
-            writing = off_reactor(move || writing.write(&part).map(|()| writing)).await?;
-            // Whoever waits for these bytes need not wait for the others.
-            let coming = Flight::Coming(so_far.clone(), length);
-            self.landing.send_replace(coming);
-        }
-        let slices = Arc::clone(&self.slices);
-        let published = off_reactor(move || {
-            let _changing = slices.changing();
-            let handle = writing.finish()?;
-            let (version, now) = (handle.version, slices.now());
-            let index = &mut slices.state().index;
-            index.insert(id, version.length, Some(version), now);
-            Ok(handle)
-        });
-        Ok(published.await?)
-    }
-}
-
-/// No call of the file system is made on a thread that serves connections.
-async fn off_reactor<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(io::Error::other)?
-}
-
-/// What goes.
-impl Slices {
-    /// Lets go of slices that were not used for long, and tries again what the disk would not do.
-    /// To be called now and then, within a runtime.
-    pub fn tidy(self: &Arc<Self>, now: UnixTime) {
-        self.now.store(now.0, Ordering::Relaxed);
-        let slices = Arc::clone(self);
-        if let Ok(runtime) = runtime::Handle::try_current() {
-            drop(runtime.spawn_blocking(move || slices.look_after()));
-        }
-    }
-
-    fn look_after(&self) {
-        if self.paused.swap(false, Ordering::Relaxed) {
-            let mut state = self.state();
-            let here = |disk: &Arc<Disk>| disk.is_at(&self.settings.directory);
-            if !state.disk.as_ref().is_some_and(here) {
-                state.disk = None;
-                state.index = Index::default();
-                self.open.clear();
-            }
-        }
-        if self.state().disk.is_none() {
-            self.take_directory();
-        }
-        let now = self.now();
-        self.remove_while(|_, entry| entry.used.until(now) >= self.settings.keep.as_secs());
-    }
-
-    /// Makes room for what the flights will need.
-    fn make_room(&self) {
-        self.remove_while(|state, _| state.index.bytes() + state.reserved > self.settings.size);
-    }
-
-    /// Removes what was used least recently, as long as that is so.
-    fn remove_while(&self, goes: impl Fn(&State, &Entry) -> bool) {
-        let _changing = self.changing();
-        loop {
-            let state = self.state();
-            match state.index.oldest() {
-                Some((id, entry)) if goes(&state, &entry) => {
-                    drop(state);
-                    self.remove_file(id);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    /// Removes every slice of an object but of the version that is there now.
-    pub(super) fn forget(self: &Arc<Self>, key: &Path, but: Option<ObjectId>) {
-        let mut ids = self.state().index.of_place(self.place_of(key));
-        ids.retain(|id| Some(id.object) != but);
-        if !ids.is_empty() {
-            let slices = Arc::clone(self);
-            drop(tokio::task::spawn_blocking(move || slices.remove(ids)));
-        }
-    }
-
-    fn remove(&self, ids: impl IntoIterator<Item = SliceId>) {
-        let _changing = self.changing();
-        for id in ids {
-            self.remove_file(id);
-        }
-    }
-
-    /// To be called by whoever is `changing`.
-    fn remove_file(&self, id: SliceId) {
-        let disk = {
-            let mut state = self.state();
-            state.index.remove(&id);
-            state.disk.clone()
-        };
-        self.open.remove(&id);
-        match disk.map_or(Ok(()), |disk| disk.remove(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a slice of the cache cannot be removed");
-            }
-            _ => {}
-        }
-    }
-
-    /// Writes nothing until the disk was looked at again.
-    fn pause(&self, error: &io::Error) {
-        self.counted(CacheOutcome::Error);
-        if !self.paused.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "the cache cannot be written; what it does not hold comes from the bucket");
-        }
     }
 }

@@ -1,0 +1,69 @@
+//! Which store a configuration means, opened. What is then done with it is each command's own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+
+use super::{Failure, now};
+use crate::config::{Config, Delivery, Storage};
+use crate::store::{Bucket, BucketError, Local, Object, Slices, Store};
+
+pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    match &config.storage {
+        Storage::Directory(path) => open_directory(path),
+        Storage::Bucket(bucket) => Ok(Store::Object(Arc::new(open_bucket(bucket, config)?))),
+    }
+}
+
+/// The same with a cache, where there is to be one: it is the server's alone.
+pub(super) fn open_to_serve(config: &Config) -> Result<Store, Failure> {
+    let (Storage::Bucket(bucket), Delivery::Cache(cache, trust)) =
+        (&config.storage, &config.delivery)
+    else {
+        return open_store(config);
+    };
+    let object = open_bucket(bucket, config)?;
+    let name = format!("{bucket} {}", config.endpoint.as_deref().unwrap_or(""));
+    let slices = Slices::open(cache.clone(), name, now());
+    Ok(Store::Object(Arc::new(object.with_slices(slices, *trust))))
+}
+
+fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {
+    let (endpoint, limits) = (config.endpoint.as_deref(), config.bucket_limits);
+    let presigner = match config.delivery {
+        Delivery::Presign(session) => Some(bucket.presigner(endpoint, limits, session)),
+        Delivery::Proxy | Delivery::Cache(..) => None,
+    };
+    let open = || {
+        let object = bucket.open(endpoint, limits)?;
+        Ok::<_, BucketError>(match presigner.transpose()? {
+            Some(presigner) => object.with_presigner(presigner),
+            None => object,
+        })
+    };
+    open()
+        .with_context(|| bucket.to_string())
+        .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
+}
+
+/// A directory that a command reads file by file, and where it is.
+pub(super) fn open_files(config: &Config) -> Result<(Store, &Path), Failure> {
+    match &config.storage {
+        Storage::Directory(path) => Ok((open_directory(path)?, path)),
+        Storage::Bucket(bucket) => Err(Failure::new(
+            Failure::USAGE,
+            anyhow!("{bucket} is a bucket; name a directory with --storage"),
+        )),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<Store, Failure> {
+    let local = Local::open(path)
+        .with_context(|| {
+            let path = path.display();
+            format!("the store {path} cannot be read; make the directory, or name another with --storage")
+        })
+        .map_err(|error| Failure::new(Failure::IO, error))?;
+    Ok(Store::Local(Arc::new(local)))
+}
