@@ -31,6 +31,16 @@ struct Axis {
 }
 
 impl Axis {
+    /// From left to right, as wide as every picture is.
+    const fn across(most: f64) -> Self {
+        Self {
+            least: 0.0,
+            most,
+            from: LEFT,
+            to: WIDTH - RIGHT,
+        }
+    }
+
     fn at(&self, value: f64) -> f64 {
         let span = (self.most - self.least).max(f64::MIN_POSITIVE);
         self.from + (value - self.least) / span * (self.to - self.from)
@@ -71,12 +81,7 @@ pub(super) fn percentiles(sides: &[&Summary], earlier: &[&Summary]) -> Option<St
         .collect();
     let all = || lines.iter().flat_map(|line| &line.points);
     let height = 320.0;
-    let x = Axis {
-        least: 0.0,
-        most: all().map(|point| point.0).fold(1.0, f64::max),
-        from: LEFT,
-        to: WIDTH - RIGHT,
-    };
+    let x = Axis::across(all().map(|point| point.0).fold(1.0, f64::max));
     let low = all().map(|point| point.1).reduce(f64::min)?;
     let high = all().map(|point| point.1).reduce(f64::max)?;
     let y = Axis {
@@ -147,12 +152,7 @@ pub(super) fn throughput(sides: &[&Summary], earlier: &[&Summary]) -> Option<Str
     let height = 240.0;
     let last = all().map(|point| point.0).reduce(f64::max)? + 0.5;
     let high = all().map(|point| point.1).fold(1.0, f64::max);
-    let x = Axis {
-        least: 0.0,
-        most: last,
-        from: LEFT,
-        to: WIDTH - RIGHT,
-    };
+    let x = Axis::across(last);
     let y = Axis {
         least: 0.0,
         most: high * 1.08,
@@ -176,12 +176,7 @@ pub(super) fn bytes(plays: &[Played]) -> Option<String> {
     let last = plays.iter().map(|play| play.ended).reduce(f64::max)?;
     let end = plays.iter().map(|play| float(play.end)).fold(1.0, f64::max);
     let height = 360.0;
-    let x = Axis {
-        least: 0.0,
-        most: end,
-        from: LEFT,
-        to: WIDTH - RIGHT,
-    };
+    let x = Axis::across(end);
     let y = Axis {
         least: 0.0,
         most: last,
