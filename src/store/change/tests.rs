@@ -93,55 +93,6 @@ fn word(put: Result<Put, ChangeError>) -> String {
 const TAKEN: &str = "another recording has this id";
 
 #[test]
-fn a_put_creates_repeats_refuses_or_replaces() {
-    let tag = |bytes: &str| EntityTag::from_sha256(&Sha256::digest(bytes).into());
-    for (what, puts) in [
-        ("once", &[("RIFF", Replace::Never, "Created")][..]),
-        (
-            "again",
-            &[
-                ("RIFF", Replace::Never, "Created"),
-                ("RIFF", Replace::Never, "Same"),
-                ("RIFF", Replace::Always, "Same"),
-                ("RIFF", Replace::Version(tag("other")), "Same"),
-            ],
-        ),
-        (
-            "other bytes",
-            &[
-                ("RIFF", Replace::Never, "Created"),
-                ("RIFX", Replace::Never, TAKEN),
-                ("RIFX", Replace::Version(tag("other")), TAKEN),
-                ("RIFX", Replace::Version(tag("RIFF")), "Replaced"),
-                ("RIFX", Replace::Never, "Same"),
-                ("RIFF", Replace::Always, "Replaced"),
-            ],
-        ),
-        (
-            "nothing to replace",
-            &[
-                ("RIFF", Replace::Version(tag("RIFF")), TAKEN),
-                ("RIFF", Replace::Always, "Created"),
-            ],
-        ),
-        ("empty", &[("", Replace::Never, "Created")]),
-    ] {
-        let fixture = fixture();
-        for (bytes, replace, expect) in puts {
-            let before = fs::read(fixture.file("call.wav")).ok();
-            assert_eq!(fixture.put(bytes, replace), *expect, "{what}");
-            let after = fs::read(fixture.file("call.wav")).ok();
-            if *expect == TAKEN {
-                assert_eq!(after, before, "{what}");
-            } else {
-                assert_eq!(after.as_deref(), Some(bytes.as_bytes()), "{what}");
-                assert_eq!(fixture.names(), ("call.json call.wav".into(), 0), "{what}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_put_records_what_it_was_and_keeps_what_others_know() {
     let fixture = fixture();
     fs::create_dir_all(fixture.root().join("a/b")).unwrap();

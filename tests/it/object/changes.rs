@@ -151,13 +151,18 @@ fn puts(kind: &Kind<'_>) {
     ] {
         for (turn, (bytes, replace, expect)) in puts.iter().enumerate() {
             let store = if turn % 2 == 0 { &one } else { &other };
+            let (before, _) = store.present(&id(name)).unwrap();
             assert_eq!(
                 put(store, name, bytes.as_bytes(), replace),
                 *expect,
                 "{name} {turn}"
             );
             let (there, _) = store.present(&id(name)).unwrap();
-            if *expect != TAKEN {
+            if *expect == TAKEN {
+                let [there, before] =
+                    [there.first(), before.first()].map(|file| file.map(|file| &file.etag));
+                assert_eq!(there, before, "{name} {turn}");
+            } else {
                 assert_eq!(there[0].etag, tag(bytes), "{name} {turn}");
                 assert_eq!(kind.of(name), "json wav", "{name} {turn}");
             }

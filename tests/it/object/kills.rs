@@ -68,8 +68,7 @@ fn a_put_is_there_or_not_and_a_second_one_is_success() {
         |store| changed(&put_once(store, &bytes, &Replace::Never)),
         |s3, what| is_one_of(s3, &[None, Some(&bytes)], what),
         |store, what| {
-            let word = put(store, "call", &bytes, &Replace::Never);
-            assert!(changed(&word).is_ok(), "{what}: {word}");
+            put_again(store, &bytes, &Replace::Never, what);
             let other = put(store, "call", b"other", &Replace::Never);
             assert_eq!(other, "another recording has this id");
             settled(store, &bytes, what);
@@ -89,11 +88,7 @@ fn a_put_of_many_parts_is_there_or_not() {
         },
         |store| changed(&put_once(store, &bytes, &Replace::Never)),
         |s3, what| is_one_of(s3, &[None, Some(&bytes)], what),
-        |store, what| {
-            let word = put(store, "call", &bytes, &Replace::Never);
-            assert!(changed(&word).is_ok(), "{what}: {word}");
-            settled(store, &bytes, what);
-        },
+        |store, what| put_again(store, &bytes, &Replace::Never, what),
     );
 }
 
@@ -101,20 +96,10 @@ fn a_put_of_many_parts_is_there_or_not() {
 fn a_replacement_is_the_former_or_the_new() {
     let (former, small) = (pattern(2000), pattern(1000));
     killed_anywhere(
-        |s3| {
-            assert_eq!(
-                put_once(&s3.store(limits()), &former, &Replace::Never),
-                "Created"
-            );
-            s3.store(limits())
-        },
+        |s3| store_with(s3, &former),
         |store| changed(&put_once(store, &small, &Replace::Always)),
         |s3, what| is_one_of(s3, &[Some(&former), Some(&small)], what),
-        |store, what| {
-            let word = put(store, "call", &small, &Replace::Always);
-            assert!(changed(&word).is_ok(), "{what}: {word}");
-            settled(store, &small, what);
-        },
+        |store, what| put_again(store, &small, &Replace::Always, what),
     );
 }
 
@@ -127,13 +112,7 @@ fn a_replacement_in_another_format_is_one_or_both() {
     };
     let replace = |store: &Store| word(put_as(store, &path, &new, &Replace::Always));
     killed_anywhere(
-        |s3| {
-            assert_eq!(
-                put_once(&s3.store(limits()), &former, &Replace::Never),
-                "Created"
-            );
-            s3.store(limits())
-        },
+        |s3| store_with(s3, &former),
         |store| changed(&replace(store)),
         |s3, what| {
             let there = ["call.wav", "call.flac"].map(|name| s3.bytes(&key(name)));
@@ -156,13 +135,7 @@ fn a_replacement_in_another_format_is_one_or_both() {
 fn an_erasure_is_gone_on_with() {
     let bytes = pattern(1000);
     killed_anywhere(
-        |s3| {
-            assert_eq!(
-                put_once(&s3.store(limits()), &bytes, &Replace::Never),
-                "Created"
-            );
-            s3.store(limits())
-        },
+        |s3| store_with(s3, &bytes),
         |store| erase(store, "call").map(drop),
         |s3, what| is_one_of(s3, &[None, Some(&bytes)], what),
         |store, what| {
@@ -184,6 +157,20 @@ fn put_once(store: &Store, bytes: &[u8], replace: &Replace) -> String {
         media: MediaType::Wav,
     };
     word(put_as(store, &path, bytes, replace))
+}
+
+/// A store in which somebody else has put those bytes.
+fn store_with(s3: &FaultyS3, bytes: &[u8]) -> Store {
+    let word = put_once(&s3.store(limits()), bytes, &Replace::Never);
+    assert_eq!(word, "Created");
+    s3.store(limits())
+}
+
+/// The same put once more succeeds, and leaves nothing to be done.
+fn put_again(store: &Store, bytes: &[u8], replace: &Replace, what: &str) {
+    let word = put(store, "call", bytes, replace);
+    assert!(changed(&word).is_ok(), "{what}: {word}");
+    settled(store, bytes, what);
 }
 
 /// The record says what lies there, and nobody claims it.
