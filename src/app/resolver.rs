@@ -1,6 +1,8 @@
 //! The answer to HubSpot's question: for whom there is one, and which URL it gives.
 
+#[cfg(feature = "hubspot")]
 use std::sync::Arc;
+#[cfg(feature = "object")]
 use std::time::Duration;
 
 use serde::Serialize;
