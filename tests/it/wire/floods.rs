@@ -136,7 +136,7 @@ fn frames_for_nothing_end_the_connection() {
                 assert!(sent < 1_000_000, "{what}: {said:?}");
             });
         });
-        assert!(time < 8.0, "{what}: {time} s");
+        assert!(time < 18.0, "{what}: {time} s");
     }
     // And a client that asks how far it is, now and then, is none of these.
     let mut raw = Raw::connect(server.addr, &[]);
@@ -204,7 +204,7 @@ fn a_window_that_stays_shut_is_cut_whatever_else_is_sent() {
             raw.end();
             assert!(!pings, "eight seconds of pings, and still open");
         });
-        assert!(time < 9.0, "{pings}: {time} s");
+        assert!(time < 19.0, "{pings}: {time} s");
     }
     server.wait_for_metric("tonearm_connections_cut_total{reason=\"stuck\"} 2");
     assert_eq!(server.get(&target, &[]).body, pattern(100_000));
