@@ -17,12 +17,13 @@ mod resolver;
 mod trace;
 mod unread;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
@@ -150,6 +151,64 @@ impl App {
         self.resolver.guard.tidy();
     }
 
+    /// What is answered, or why not. What is not the way of a recording is boxed: each seek would move
+    /// its room about.
+    async fn outgoing(
+        &self,
+        head: &Parts,
+        content: &mut Incoming,
+        arrival: &Arrival,
+        entry: &mut Entry,
+    ) -> Result<Outgoing, Rejection> {
+        match self.way_in(head.uri.path()) {
+            // Never too busy: it is small, and an edge knows two answers.
+            _ if head.uri.path() == VERIFY_PATH => {
+                Ok((Box::pin(self.verdict(head, arrival, entry)).await, None))
+            }
+            _ if self.is_busy() => Err(Rejection::Busy),
+            Some((ingest, route)) => {
+                entry.route = route.name();
+                Box::pin(take_in(ingest, route, head, content, arrival)).await
+            }
+            None => self.answer(head, arrival, entry).await,
+        }
+    }
+
+    /// The whole answer, with what every one has.
+    fn finished(
+        &self,
+        outgoing: Result<Outgoing, Rejection>,
+        head: &Parts,
+        stays: bool,
+        entry: &mut Entry,
+    ) -> Outgoing {
+        let (mut answer, source) = outgoing.unwrap_or_else(|rejection| {
+            self.note(&rejection, entry);
+            (rejection.answer(), None)
+        });
+        if !stays {
+            answer = answer.closing();
+        }
+        let path = head.uri.path();
+        // Where there is a recording, `respond` has said so.
+        if source.is_none() && path.starts_with(MediaPath::PREFIX) {
+            answer = answer.readable_from_any_origin();
+        }
+        if self
+            .way_in(path)
+            .is_some_and(|(_, route)| route.is_upload())
+        {
+            answer = answer.resumable();
+        }
+        if head.method == Method::HEAD {
+            answer = answer.without_payload();
+        }
+        if let Some(id) = trace::request_id(&head.headers) {
+            answer.fields.insert(trace::REQUEST_ID, id.clone());
+        }
+        (answer, source)
+    }
+
     async fn answer(
         &self,
         head: &Parts,
@@ -182,7 +241,7 @@ impl App {
             Route::Media => self.media(&request, arrival.now, entry).await,
             Route::Resolve(question) => {
                 let answer = match question {
-                    Ok(question) => self.resolve(&question, &request, arrival).await,
+                    Ok(question) => Box::pin(self.resolve(&question, &request, arrival)).await,
                     Err(bad) => Err(bad.into()),
                 };
                 self.metrics.question(match &answer {
@@ -207,12 +266,14 @@ impl App {
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
         let (grant, keeper) = self.authorize(request, now)?;
-        let sent = match self.send(&grant, keeper, request, now, entry).await {
-            // What was known of it is a moment old; now it is known anew.
-            Err(StoreError::Replaced) => self.send(&grant, keeper, request, now, entry).await,
-            sent => sent,
-        };
-        sent.map_err(Rejection::Store)
+        let mut again = false;
+        loop {
+            match self.send(&grant, keeper, request, now, entry).await {
+                // What was known of it is a moment old; now it is known anew.
+                Err(StoreError::Replaced) if !again => again = true,
+                sent => return sent.map_err(Rejection::Store),
+            }
+        }
     }
 
     async fn send(
@@ -315,63 +376,33 @@ impl Handler for App {
         self.metrics.cut(reason.word());
     }
 
-    async fn handle(
+    fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         mut arrival: Arrival,
-    ) -> Response<FileBody> {
+    ) -> impl Future<Output = Response<FileBody>> + Send {
         let (head, mut content) = request.into_parts();
         arrival.client = self.forwarding.client(arrival.client, &head.headers);
         let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
-        let mut is_upload = false;
         let under_way = Arc::clone(&self.under_way);
-        let outgoing = match self.way_in(head.uri.path()) {
-            // Never too busy: it is small, and an edge knows two answers.
-            _ if head.uri.path() == VERIFY_PATH => {
-                Ok((self.verdict(&head, &arrival, &mut entry).await, None))
-            }
-            _ if self.is_busy() => Err(Rejection::Busy),
-            Some((ingest, route)) => {
-                entry.route = route.name();
-                is_upload = route.is_upload();
-                take_in(ingest, route, &head, &mut content, &arrival).await
-            }
-            None => self.answer(&head, &arrival, &mut entry).await,
-        };
-        let (mut answer, source) = match outgoing {
-            Ok(outgoing) => outgoing,
-            Err(rejection) => {
-                self.note(&rejection, &mut entry);
-                (rejection.answer(), None)
-            }
-        };
-        // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
-        // connection.
-        if !discard(content, &head).await {
-            answer = answer.closing();
+        async move {
+            let outgoing = self
+                .outgoing(&head, &mut content, &arrival, &mut entry)
+                .await;
+            // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
+            // connection.
+            let stays = content.is_end_stream() || Box::pin(discard(content, &head)).await;
+            let (mut answer, source) = self.finished(outgoing, &head, stays, &mut entry);
+            let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
+            let body = FileBody::new(std::mem::take(&mut answer.payload), source)
+                .on_lane(arrival.lane)
+                .timed(arrival.at)
+                .on_end(move |ended| {
+                    delivery.ended(ended);
+                    drop(under_way);
+                });
+            assemble(answer, body)
         }
-        // Where there is a recording, `respond` has said so.
-        if source.is_none() && head.uri.path().starts_with(MediaPath::PREFIX) {
-            answer = answer.readable_from_any_origin();
-        }
-        if is_upload {
-            answer = answer.resumable();
-        }
-        if head.method == Method::HEAD {
-            answer = answer.without_payload();
-        }
-        if let Some(id) = trace::request_id(&head.headers) {
-            answer.fields.insert(trace::REQUEST_ID, id.clone());
-        }
-        let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
-        let body = FileBody::new(std::mem::take(&mut answer.payload), source)
-            .on_lane(arrival.lane)
-            .timed(arrival.at)
-            .on_end(move |ended| {
-                delivery.ended(ended);
-                drop(under_way);
-            });
-        assemble(answer, body)
     }
 }
 

@@ -99,7 +99,7 @@ impl Stored {
         match self.0 {
             Kept::Local(held) => Ok(Source::File(held.handle.clone())),
             #[cfg(feature = "object")]
-            Kept::Object(located) => located.open(first).await,
+            Kept::Object(located) => Box::pin(located.open(first)).await,
         }
     }
 }
@@ -225,7 +225,8 @@ impl Store {
             Self::Local(local) => local,
             #[cfg(feature = "object")]
             Self::Object(object) => {
-                let located = object.locate(grant, now).await?;
+                // Boxed, here and below: who finds a recording held open has no need of the room.
+                let located = Box::pin(object.locate(grant, now)).await?;
                 return Ok(Stored(Kept::Object(located)));
             }
         };
@@ -239,7 +240,7 @@ impl Store {
             return Ok(Stored(Kept::Local(held)));
         }
         let (local, grant) = (Arc::clone(local), grant.clone());
-        let held = off_reactor(move || local.locate(&grant, now)).await?;
+        let held = Box::pin(off_reactor(move || local.locate(&grant, now))).await?;
         Ok(Stored(Kept::Local(held)))
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Entry {
     selection: Option<&'static str>,
     class: Class,
     /// What only the log needs; `None` where nobody reads it.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
 }
 
 #[derive(Debug)]
@@ -42,6 +42,20 @@ struct Line {
     trace: Option<String>,
 }
 
+impl Line {
+    fn of(head: &Parts, arrival: &Arrival, resolver: &Template) -> Self {
+        Self {
+            peer: arrival.peer,
+            client: (arrival.client != arrival.peer.ip()).then_some(arrival.client),
+            method: head.method.clone(),
+            path: resolver.masked(&redact(head.uri.path())),
+            token: head.uri.query().and_then(TokenTrace::of_query),
+            id: trace::request_id(&head.headers).cloned(),
+            trace: trace::trace_id(&head.headers).map(str::to_owned),
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn of(head: &Parts, arrival: &Arrival, resolver: &Template) -> Self {
         let logged = tracing::enabled!(target: "tonearm::access", tracing::Level::INFO);
@@ -50,15 +64,7 @@ impl Entry {
             reason: None,
             selection: None,
             class: Class::of(&head.method),
-            line: logged.then(|| Line {
-                peer: arrival.peer,
-                client: (arrival.client != arrival.peer.ip()).then_some(arrival.client),
-                method: head.method.clone(),
-                path: resolver.masked(&redact(head.uri.path())),
-                token: head.uri.query().and_then(TokenTrace::of_query),
-                id: trace::request_id(&head.headers).cloned(),
-                trace: trace::trace_id(&head.headers).map(str::to_owned),
-            }),
+            line: logged.then(|| Box::new(Line::of(head, arrival, resolver))),
         }
     }
 

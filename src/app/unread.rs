@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use http_body::Body as _;
 use hyper::body::Incoming;
 
 /// Most bytes of a request's content that are read in order to keep its connection.
@@ -14,9 +13,6 @@ const DISCARDED_CONTENT: usize = 64 * 1024;
 pub(super) async fn discard(content: Incoming, head: &Parts) -> bool {
     use http_body_util::BodyExt as _;
 
-    if content.is_end_stream() {
-        return true;
-    }
     if head.headers.contains_key(http::header::EXPECT) {
         return false;
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -210,13 +211,14 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
             content_length_seen: self.seen.content_length.load(Ordering::Relaxed),
             fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
         };
-        let handler = Arc::clone(&self.handler);
+        let response = Arc::clone(&self.handler).handle(request, arrival);
         let presence = self.pulse.presence();
         let window = self.window;
-        Box::pin(async move {
-            let response = handler.handle(request, arrival).await;
-            Ok(response.map(|body| body.holding(presence).by(window)))
-        })
+        // An async block would have room for the whole future twice.
+        Box::pin(
+            response
+                .map(move |response| Ok(response.map(|body| body.holding(presence).by(window)))),
+        )
     }
 }
 

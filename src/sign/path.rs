@@ -43,9 +43,10 @@ pub fn check_path(path: &str) -> Result<(), PathError> {
     if let Some(at) = path.bytes().position(outside) {
         return Err(PathError::Charset(at));
     }
-    segments.split('/').try_for_each(|segment| match segment {
-        "" => Err(PathError::EmptySegment),
-        "." | ".." => Err(PathError::DotSegment),
+    let mut segments = segments.as_bytes().split(|byte| *byte == b'/');
+    segments.try_for_each(|segment| match segment {
+        b"" => Err(PathError::EmptySegment),
+        b"." | b".." => Err(PathError::DotSegment),
         _ if segment.len() > MAX_SEGMENT => Err(PathError::LongSegment(segment.len())),
         _ => Ok(()),
     })
