@@ -9,11 +9,13 @@ mod expiry;
 mod file;
 mod ids;
 mod media;
+mod mend;
 mod probe;
 mod resolver;
 
 pub use self::check::{Check, Grade, worst};
 pub use self::file::{Heard, check_bytes, check_file, check_opened};
 pub use self::ids::check_ids;
+pub use self::mend::Named;
 pub use self::probe::{Broken, Probe};
 pub use self::resolver::{Question, Signer};

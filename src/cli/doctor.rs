@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::{Failure, Outcome, now, print};
 use crate::config::{Config, Values, secret};
-use crate::doctor::{Broken, Check, Grade, Probe, Question, Signer, check_file, check_ids, worst};
+use crate::doctor::{
+    Broken, Check, Grade, Named, Probe, Question, Signer, check_file, check_ids, worst,
+};
 use crate::recording::{Id, MediaPath, RecordingId};
 
 /// Flags of `tonearm doctor`.
@@ -82,7 +84,7 @@ impl Doctor {
         let path = Path::new(&self.target);
         let facts = path.metadata().map_err(|error| unreadable(path, error))?;
         if !facts.is_dir() {
-            return end(&[file(path, None)?], self.json);
+            return end(&[file(path, path)?], self.json);
         }
         let mut reports = Vec::new();
         walk(path, path, &mut reports)?;
@@ -127,15 +129,18 @@ fn question(url: &str, ids: &Ids) -> Result<Question, Failure> {
     Ok(Question::Registered(url.to_owned(), id))
 }
 
-/// A file, and its ids where it lies in a store.
-fn file(path: &Path, below: Option<&Path>) -> Result<Report, Failure> {
-    let heard = check_file(path).map_err(|error| unreadable(path, error))?;
-    let placed = below
-        .and_then(Path::to_str)
-        .and_then(|below| MediaPath::parse(&format!("{}{below}", MediaPath::PREFIX)));
-    let ids = placed
-        .map(|placed| check_ids(&placed.recording))
-        .unwrap_or_default();
+/// A file, and its ids where it lies in the store that `root` is.
+fn file(path: &Path, root: &Path) -> Result<Report, Failure> {
+    let below = path.strip_prefix(root).ok().and_then(Path::to_str);
+    let placed = below.and_then(|below| MediaPath::parse(&format!("{}{below}", MediaPath::PREFIX)));
+    let recording = placed.map(|placed| placed.recording);
+    let storage = root.display().to_string();
+    let named = match &recording {
+        Some(recording) => Named::stored(path, recording, &storage),
+        None => Named::file(path),
+    };
+    let heard = check_file(&named).map_err(|error| unreadable(path, error))?;
+    let ids = recording.as_ref().map(check_ids).unwrap_or_default();
     Ok(Report::new(
         &path.display().to_string(),
         [ids, heard.checks].concat(),
@@ -164,7 +169,7 @@ fn walk(root: &Path, directory: &Path, reports: &mut Vec<Report>) -> Result<(), 
         if path.is_dir() {
             walk(root, &path, reports)?;
         } else if AUDIO.contains(&extension.to_ascii_lowercase().as_str()) {
-            reports.push(file(&path, path.strip_prefix(root).ok())?);
+            reports.push(file(&path, root)?);
         }
     }
     Ok(())

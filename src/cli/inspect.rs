@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Outcome, print};
 use crate::audio::{Content, Effort, Facts, Use, Verdict, inspect};
+use crate::doctor::Named;
 use crate::sound::{Reader, SoundError, Survey, picture};
 use crate::store::Opened;
 
@@ -105,7 +106,7 @@ impl Inspect {
             "file": self.file,
             "facts": looked.facts,
             "verdict": looked.verdict,
-            "fix": self.fix(&looked.verdict),
+            "fix": Named::file(&self.file).mended(&looked.verdict),
         });
         if let Some(survey) = &looked.survey {
             let channels = survey.channels.iter().map(|channel| {
@@ -143,32 +144,9 @@ impl Inspect {
         lines.push(headline(&looked.verdict).to_owned());
         let concerns = looked.verdict.concerns.iter();
         lines.extend(concerns.map(|concern| format!("  - {concern}")));
-        lines.extend(self.fix(&looked.verdict).map(|fix| format!("  {fix}")));
+        let fix = Named::file(&self.file).mended(&looked.verdict);
+        lines.extend(fix.map(|fix| format!("  {fix}")));
         lines.join("\n")
-    }
-
-    /// The command that mends what can be mended.
-    fn fix(&self, verdict: &Verdict) -> Option<String> {
-        let flags = verdict.remedies();
-        if flags.is_empty() {
-            return None;
-        }
-        Some(format!(
-            "tonearm add {} --app APP --account ACCOUNT --id ID {}",
-            shell_word(&self.file),
-            flags.join(" ")
-        ))
-    }
-}
-
-/// As it can be pasted into a shell.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Check;
+use super::{Check, Named};
 use crate::audio::{Concern, Container, Content, Effort, Facts, Use, Verdict, inspect};
 use crate::recording::MediaType;
 use crate::sound::{Reader, SoundError, Survey};
@@ -24,34 +24,33 @@ pub struct Heard {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn check_file(path: &Path) -> io::Result<Heard> {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    checked(&Arc::new(File::open(path)?), extension)
+pub fn check_file(named: &Named<'_>) -> io::Result<Heard> {
+    check_opened(File::open(named.path)?, named)
 }
 
-/// Checks an open file, and the ending of the name it came under.
+/// Checks an open file, and the name it came under.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn check_opened(file: File, extension: &str) -> io::Result<Heard> {
-    checked(&Arc::new(file), Some(extension))
+pub fn check_opened(file: File, named: &Named<'_>) -> io::Result<Heard> {
+    checked(&Arc::new(file), named)
 }
 
-/// Checks bytes, and the ending of the name they came under.
+/// Checks bytes, and the name they came under.
 ///
 /// # Errors
 /// They cannot be put into a file, from which they are decoded.
-pub fn check_bytes(bytes: &[u8], extension: Option<&str>) -> io::Result<Heard> {
+pub fn check_bytes(bytes: &[u8], named: &Named<'_>) -> io::Result<Heard> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;
-    checked(&Arc::new(file), extension)
+    checked(&Arc::new(file), named)
 }
 
 const FORMATS: &str = "record WAV or FLAC with two channels";
 /// As much of the sound as is listened to, in seconds: enough for both to have said something.
 const LISTENING: u64 = 600;
 
-fn checked(file: &Arc<File>, extension: Option<&str>) -> io::Result<Heard> {
+fn checked(file: &Arc<File>, named: &Named<'_>) -> io::Result<Heard> {
     let facts = match inspect(&Opened::new(file)?, Effort::Header)? {
         Content::Recording(facts) => facts,
         Content::Other(other) => {
@@ -66,11 +65,10 @@ fn checked(file: &Arc<File>, extension: Option<&str>) -> io::Result<Heard> {
             });
         }
     };
-    let mut checks = vec![format(&facts)];
-    checks.extend(name(&facts, extension));
     let mut verdict = Verdict::of(&facts);
+    let mut channels = None;
     if facts.channels == 2 && verdict.good_for != Use::Nothing {
-        checks.push(match listen(file, &facts) {
+        channels = Some(match listen(file, &facts) {
             Ok(survey) => {
                 survey.judge(&mut verdict);
                 Check::pass(
@@ -81,7 +79,13 @@ fn checked(file: &Arc<File>, extension: Option<&str>) -> io::Result<Heard> {
             Err(error) => Check::fail("decoding", error.to_string(), FORMATS),
         });
     }
-    checks.extend(verdict.concerns.into_iter().filter_map(concern));
+    // One command mends all of it, whichever point it is read at.
+    let mended = named.mended(&verdict).unwrap_or_else(|| FORMATS.to_owned());
+    let mut checks = vec![format(&facts, &mended)];
+    checks.extend(name(&facts, named.path));
+    checks.extend(channels);
+    let concerns = verdict.concerns.into_iter();
+    checks.extend(concerns.filter_map(|found| concern(found, &mended)));
     if let Some(duration) = facts.duration.filter(|duration| !duration.is_zero()) {
         checks.push(Check::pass(
             "duration",
@@ -110,7 +114,7 @@ fn listen(file: &Arc<File>, facts: &Facts) -> Result<Survey, SoundError> {
 }
 
 /// HubSpot's list for transcription: WAV, FLAC, MP4.
-fn format(facts: &Facts) -> Check {
+fn format(facts: &Facts, mended: &str) -> Check {
     let (container, codec) = (facts.container.to_string(), facts.codec.to_string());
     let saw = if container == codec {
         codec
@@ -124,7 +128,7 @@ fn format(facts: &Facts) -> Check {
             format!(
                 "{saw}: it plays, and is not on HubSpot's list of what it transcribes (WAV, FLAC, MP4)"
             ),
-            "record WAV or FLAC: tonearm add FILE --to flac",
+            mended,
         ),
         Container::Mp4 => Check::warn(
             "format",
@@ -134,14 +138,14 @@ fn format(facts: &Facts) -> Check {
         Container::Rf64 | Container::W64 => Check::warn(
             "format",
             format!("{saw}: HubSpot says WAV, and browsers do not play this kind of it"),
-            "tonearm add FILE --to flac",
+            mended,
         ),
     }
 }
 
 /// A name that says something else than the bytes.
-fn name(facts: &Facts, extension: Option<&str>) -> Option<Check> {
-    let extension = extension?.to_ascii_lowercase();
+fn name(facts: &Facts, path: &Path) -> Option<Check> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
     let said = MediaType::from_extension(&extension);
     let fits = match facts.container {
         Container::Wav | Container::Rf64 | Container::W64 => said == Some(MediaType::Wav),
@@ -165,12 +169,9 @@ fn name(facts: &Facts, extension: Option<&str>) -> Option<Check> {
 }
 
 /// What the format says already is not said twice.
-fn concern(concern: Concern) -> Option<Check> {
+fn concern(concern: Concern, mended: &str) -> Option<Check> {
     let saw = concern.to_string();
-    let fix = concern.remedy().map_or_else(
-        || FORMATS.to_owned(),
-        |remedy| format!("tonearm add FILE {remedy}"),
-    );
+    let fix = concern.remedy().map_or(FORMATS, |_| mended);
     let check = match concern {
         Concern::NotListed | Concern::NotPlainWav | Concern::OrderUnknown => return None,
         Concern::Mono

@@ -1,12 +1,13 @@
 //! A recording's URL, as a player and a transcriber use it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::{Method, header};
 
 use super::file::check_bytes;
 use super::probe::{Broken, Probe, Seen, tls};
-use super::{Check, expiry};
+use super::{Check, Named, expiry};
 use crate::recording::UnixTime;
 
 /// What a player reads before its user seeks or leaves.
@@ -50,16 +51,10 @@ impl Probe {
         checks.extend(self.preconditions(url, &whole).await?);
         checks.push(self.head(url, &whole).await?);
         checks.extend(fields(&whole));
-        let name = url
-            .split(['?', '#'])
-            .next()
-            .and_then(|path| path.rsplit('/').next());
-        let heard = check_bytes(
-            &whole.body,
-            name.and_then(|name| name.rsplit_once('.'))
-                .map(|(_, extension)| extension),
-        )
-        .map_err(Broken::Io)?;
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let name = path.rsplit('/').next().filter(|name| !name.is_empty());
+        let heard = check_bytes(&whole.body, &Named::file(Path::new(name.unwrap_or("FILE"))))
+            .map_err(Broken::Io)?;
         checks.extend(heard.checks);
         checks.push(life(
             ends.or_else(|| expiry::of_url(url)),

@@ -158,7 +158,8 @@ impl Publish {
             media: media(file)?,
             recording,
         };
-        let (modified, duration) = (modified(file)?, checked(file, self.playback_only)?);
+        let modified = modified(file)?;
+        let duration = checked(file, &path.recording, &config.storage, self.playback_only)?;
         if self.manner.dry_run {
             return self.would(config, file, &path, app, &FileFacts { modified, duration });
         }

@@ -12,8 +12,8 @@ use super::publish::unreadable;
 use super::{Manner, client, described, show_request, show_requests};
 use crate::cli::storage::open_store;
 use crate::cli::{Failure, Outcome, now, print};
-use crate::config::Config;
-use crate::doctor::{Grade, Heard, check_file, check_opened};
+use crate::config::{Config, Storage};
+use crate::doctor::{Grade, Heard, Named, check_file, check_opened};
 use crate::hubspot::client::Client;
 use crate::hubspot::journal::{Journal, Step};
 use crate::hubspot::names::Status;
@@ -242,8 +242,15 @@ impl<'a> Work<'a> {
     ) -> Result<(), Failure> {
         let recording = &found.path.recording;
         if let Some(playback_only) = self.check.filter(|_| journal.call_id.is_none()) {
-            let heard = check_opened(self.store.file(&found.path)?, found.path.media.extension());
-            fit(Path::new(&found.path.store_path()), heard, playback_only)?;
+            let (place, name) = (self.config.storage.to_string(), found.path.store_path());
+            let path = match &self.config.storage {
+                Storage::Directory(directory) => directory.join(&name),
+                // Whoever brought it has it under some name.
+                Storage::Bucket(_) => name.rsplit('/').next().unwrap_or_default().into(),
+            };
+            let named = Named::stored(&path, recording, &place);
+            let heard = check_opened(self.store.file(&found.path)?, &named);
+            fit(Path::new(&name), heard, playback_only)?;
         }
         let (there, _) = self.store.present(recording)?;
         let stored = there
@@ -298,8 +305,19 @@ pub(super) fn plan(
 }
 
 /// Refuses what HubSpot could not use, and gives the duration of what it can.
-pub(super) fn checked(file: &Path, playback_only: bool) -> Result<Option<Duration>, Failure> {
-    fit(file, check_file(file), playback_only)
+pub(super) fn checked(
+    file: &Path,
+    recording: &RecordingId,
+    storage: &Storage,
+    playback_only: bool,
+) -> Result<Option<Duration>, Failure> {
+    let named = Named {
+        path: file,
+        recording: Some(recording),
+        storage: Some(&storage.to_string()),
+        is_stored: false,
+    };
+    fit(file, check_file(&named), playback_only)
 }
 
 fn fit(
@@ -316,7 +334,7 @@ fn fit(
         None => Ok(heard.duration),
         Some(check) => {
             let fix = check.fix.unwrap_or_default();
-            let error = anyhow!("{}: {}; {fix}", file.display(), check.saw);
+            let error = anyhow!("{}: {}\nfix: {fix}", file.display(), check.saw);
             Err(Failure::new(
                 Failure::FINDINGS,
                 error.context("HubSpot could not transcribe it, and nothing was sent"),

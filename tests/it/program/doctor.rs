@@ -187,7 +187,11 @@ fn files_and_directories() {
     assert_eq!(all.code, Some(1));
     assert_eq!(all.json()["targets"].as_array().unwrap().len(), 6);
     let text = place.run(&["doctor", "storage/12345/acc/mono.wav"]).out;
-    assert!(text.contains("fix:") && text.contains("--join"), "{text}");
+    let fix = "tonearm add storage/12345/acc/mono.wav --app APP --account ACCOUNT --id ID --join OTHER-LEG\n";
+    assert!(text.contains(fix), "{text}");
+    let all = place.run(&["doctor", "storage"]).out;
+    let fix = "tonearm add storage/12345/acc/mono.wav --app 12345 --account acc --id mono --join OTHER-LEG --replace --storage storage\n";
+    assert!(all.contains(fix), "{all}");
 }
 
 /// nginx over the store, without ranges and without octet-stream.

@@ -1,11 +1,13 @@
 //! `tonearm hubspot` against `tonearm rehearse`: every step, killed, failed and refused.
 
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::program::{Place, Ran, poll};
+use crate::harness::pattern;
+use crate::harness::program::{Place, Ran, TONEARM, poll};
 use crate::harness::rehearsal::Rehearsal;
 
 const SAMPLE: &str = "storage/app-101/test-account-01/test-call-01.wav";
@@ -337,9 +339,66 @@ fn what_hubspot_could_not_use_is_refused_before_anything_is_sent() {
 
 /// A second of one silent channel.
 fn mono() -> Vec<u8> {
+    leg(&[0; 16_000])
+}
+
+/// A second of one channel, with these samples of 16 bits at 8 kHz.
+fn leg(samples: &[u8]) -> Vec<u8> {
     let mut wav = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
-    wav.resize(44 + 16_000, 0);
+    wav.extend(samples);
     wav
+}
+
+#[test]
+fn the_command_that_is_told_mends_the_recording() {
+    let place = place();
+    let rehearsal = Rehearsal::start(&place, &[]);
+    let sound = pattern(32_000);
+    place.write("Bob's leg.wav", leg(&sound[..16_000]), 0o644);
+    place.write("other.wav", leg(&sound[16_000..]), 0o644);
+    let paste = |refused: &Ran| {
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let fix = refused
+            .err
+            .lines()
+            .find_map(|line| line.strip_prefix("fix: "));
+        let fix = fix.unwrap().replace("OTHER-LEG", "other.wav");
+        let programs = Path::new(TONEARM).parent().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &fix]).env_clear().env("PATH", programs);
+        let ran = Ran::of(shell.current_dir(place.path("")).output().unwrap());
+        assert_eq!(
+            (ran.code, ran.err.as_str()),
+            (Some(0), ""),
+            "{fix}: {ran:?}"
+        );
+        fix
+    };
+    // Of a file, and of one that lies in the store already.
+    let file = [
+        "publish",
+        "Bob's leg.wav",
+        "--id",
+        "b",
+        "--app",
+        "12345",
+        "--account",
+        "acc",
+    ];
+    assert_eq!(
+        paste(&hubspot(&place, &rehearsal, &file)),
+        r"tonearm add 'Bob'\''s leg.wav' --app 12345 --account acc --id b --join other.wav --storage storage"
+    );
+    let stored = ["publish", "--id", "b", "--app", "12345", "--account", "acc"];
+    hubspot(&place, &rehearsal, &stored).ok();
+    place.write("storage/12345/acc/c.wav", leg(&sound[..16_000]), 0o644);
+    let stored = ["publish", "--id", "c", "--app", "12345", "--account", "acc"];
+    assert_eq!(
+        paste(&hubspot(&place, &rehearsal, &stored)),
+        "tonearm add storage/12345/acc/c.wav --app 12345 --account acc --id c --join other.wav --replace --storage storage"
+    );
+    hubspot(&place, &rehearsal, &stored).ok();
+    assert_eq!(rehearsal.counts(), [2, 0, 2]);
 }
 
 #[test]
