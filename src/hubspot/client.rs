@@ -5,6 +5,8 @@
 //! Follows no redirect: a token goes to the host it was given for and to no other.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -141,6 +143,7 @@ impl Failure {
         Some(match self {
             Self::Answered(refusal) if refusal.is_days_limit() => What::DaysLimit,
             Self::Answered(refusal) => What::Answered(refusal.status, &refusal.fields),
+            Self::NotSent(error) if is_untrusted(error) => return None,
             Self::NotSent(_) => What::NotSent,
             Self::Unclear(_) => What::Unclear,
             Self::Early(_) => return None,
@@ -383,8 +386,26 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
     })
 }
 
+/// Whether a certificate will not do: the next one would be the same.
+fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error's source is its inner error's.
+        next = match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer
+                .get_ref()
+                .map(|inner| -> &(dyn Error + 'static) { inner }),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 /// What lies at the bottom of an error: the layers above only say that something was sent.
-fn cause(error: &dyn std::error::Error) -> String {
+fn cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

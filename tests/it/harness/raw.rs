@@ -239,11 +239,8 @@ impl Client {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(
-                self.more(),
-                "closed within a head: {:?}",
-                self.unread_text()
-            );
+            let more = self.more();
+            assert!(more, "closed within a head: {}", ends(&self.unread));
         };
         let head: Vec<u8> = self.unread.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
@@ -313,12 +310,20 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             // A debugger or a sandbox was here; socket time-outs exclude SA_RESTART (signal(7)).
             Err(error) if error.kind() == ErrorKind::Interrupted => self.more(),
-            Err(error) => panic!("no answer: {error}; so far {:?}", self.unread_text()),
+            Err(error) => panic!("no answer: {error}; so far {}", ends(&self.unread)),
         }
     }
+}
 
-    fn unread_text(&self) -> String {
-        String::from_utf8_lossy(&self.unread).into_owned()
+/// How many bytes there are, and as many of them as anybody reads.
+fn ends(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy;
+    match (bytes.first_chunk::<1000>(), bytes.last_chunk::<200>()) {
+        (Some(first), Some(last)) if bytes.len() > 1200 => {
+            let (first, last) = (text(first), text(last));
+            format!("{} bytes: {first:?} ... {last:?}", bytes.len())
+        }
+        _ => format!("{} bytes: {:?}", bytes.len(), text(bytes)),
     }
 }
 

@@ -5,8 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::program::Place;
+use super::tls::Made;
 
 pub struct Rehearsal {
     pub addr: SocketAddr,
@@ -62,6 +68,42 @@ impl Rehearsal {
         all.iter()
             .map(|seen| seen["request"].as_str().unwrap().to_owned())
             .collect()
+    }
+}
+
+/// TLS before a plain server, to which what comes out of it goes on as it is.
+pub struct Front {
+    pub addr: SocketAddr,
+    _until: DropGuard,
+}
+
+impl Front {
+    pub fn of(server: SocketAddr, made: &Made) -> Self {
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let tls = TlsAcceptor::from(made.server());
+        let accepting = async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    let mut client = tls.accept(client).await?;
+                    let mut server = tokio::net::TcpStream::connect(server).await?;
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        };
+        let until = CancellationToken::new();
+        let ended = until.clone();
+        std::thread::spawn(move || runtime.block_on(ended.run_until_cancelled(accepting)));
+        Self {
+            addr,
+            _until: until.drop_guard(),
+        }
+    }
+
+    pub fn base(&self) -> String {
+        format!("https://{}", self.addr)
     }
 }
 

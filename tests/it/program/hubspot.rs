@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::harness::pattern;
 use crate::harness::program::{Place, Ran, TONEARM, poll};
-use crate::harness::rehearsal::Rehearsal;
+use crate::harness::rehearsal::{Front, Rehearsal};
+use crate::harness::tls::{Authority, ENDS};
 
 const SAMPLE: &str = "storage/app-101/test-account-01/test-call-01.wav";
 const WHOSE: [&str; 4] = ["--app", "12345", "--account", "acc"];
@@ -441,6 +442,39 @@ fn what_hubspot_refuses_is_told_with_its_correlation_id_and_the_next_step() {
     assert_eq!(hubspot(&place, &rehearsal, &PUBLISH).code, Some(1));
     let mended = [&PUBLISH[..6], &["--contact", "7"]].concat();
     hubspot(&place, &rehearsal, &mended).ok();
+    assert_eq!(rehearsal.counts(), [1, 1, 1]);
+}
+
+#[test]
+fn calls_go_by_tls_to_whom_the_system_trusts_and_to_nobody_else() {
+    let place = place();
+    let rehearsal = Rehearsal::start(&place, &[]);
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    place.write("ours.pem", ours.pem(), 0o644);
+    place.write("theirs.pem", theirs.pem(), 0o644);
+    place.write("none.pem", "", 0o644);
+    let front = |name, ends| Front::of(rehearsal.addr, &ours.made(name, ends));
+    let right = front("127.0.0.1", ENDS);
+    let late = front("127.0.0.1", 2020);
+    let other = front("api.example.com", ENDS);
+    let publish = |base: &str, trusted: &str| {
+        let mut command = place.command(&["hubspot"]);
+        command.args(PUBLISH).envs(environment(&rehearsal, "0s"));
+        command.env("TONEARM_HUBSPOT_BASE_URL", base);
+        Ran::of(command.env("SSL_CERT_FILE", trusted).output().unwrap())
+    };
+    for (base, trusted, says) in [
+        (right.base(), "theirs.pem", "UnknownIssuer"),
+        (late.base(), "ours.pem", "certificate expired"),
+        (other.base(), "ours.pem", "not valid for name"),
+        (right.base(), "none.pem", "No CA certificates"),
+    ] {
+        let refused = publish(&base, trusted);
+        assert_eq!(refused.code, Some(69), "{trusted}: {refused:?}");
+        assert!(refused.err.contains(says), "{trusted}: {refused:?}");
+    }
+    assert_eq!(rehearsal.requests(), [""; 0]);
+    publish(&right.base(), "ours.pem").ok();
     assert_eq!(rehearsal.counts(), [1, 1, 1]);
 }
 
