@@ -7,6 +7,7 @@
 //! HTTP/1.1 it speaks with a client of its own (`connection`), since a load generator that is slower
 //! than the server measures itself; HTTP/2 with h2 (`stream`), and TLS with rustls (`wire`).
 
+mod chunked;
 mod connection;
 mod engine;
 mod head;
@@ -89,6 +90,8 @@ pub struct Side {
     pub name: String,
     /// At least one.
     pub recordings: Vec<Recording>,
+    /// HTTP/2, with streams of so many listeners on one connection; else HTTP/1.1.
+    pub http2: Option<usize>,
 }
 
 impl Plan {
@@ -136,8 +139,6 @@ pub struct Plan {
     pub threads: usize,
     /// How TLS is spoken, where a URL asks for it.
     pub tls: Option<Tls>,
-    /// HTTP/2, with streams of so many listeners on one connection; else HTTP/1.1.
-    pub http2: Option<usize>,
 }
 
 /// Does it. Blocks until it is over.

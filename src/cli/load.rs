@@ -95,9 +95,9 @@ pub(super) struct Load {
     /// The same seed asks for the same bytes
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Speak HTTP/2: over TLS by ALPN, else with prior knowledge [default: HTTP/1.1]
-    #[arg(long)]
-    http2: bool,
+    /// Speak HTTP/2 to all sides, or to those named: over TLS by ALPN, else with prior knowledge [default: HTTP/1.1]
+    #[arg(long, value_name = "NAMES", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    http2: Option<Vec<String>>,
     /// Listeners that share a connection of HTTP/2, a stream for each request
     #[arg(long, value_name = "N", requires = "http2", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     streams: u32,
@@ -197,9 +197,6 @@ impl Load {
             check_every: self.check_every,
             threads: threads.min(listeners),
             tls: self.tls(&sides)?,
-            http2: self
-                .http2
-                .then(|| usize::try_from(self.streams).unwrap_or(1)),
             sides,
         })
     }
@@ -269,15 +266,30 @@ impl Load {
         let mut sides = vec![Side {
             name: self.name.clone(),
             recordings: of(&urls, behind)?,
+            http2: self.http2_to(&self.name),
         }];
         for (name, urls) in self.others()? {
-            let recordings = of(&urls, false)?;
-            sides.push(Side { name, recordings });
+            sides.push(Side {
+                recordings: of(&urls, false)?,
+                http2: self.http2_to(&name),
+                name,
+            });
+        }
+        let mut named = self.http2.iter().flatten();
+        if let Some(unknown) = named.find(|name| sides.iter().all(|side| side.name != **name)) {
+            return Err(usage(&format!("--http2 names no side: {unknown}")));
         }
         if files.len() > 1 && files.len() != sides[0].recordings.len() {
             return Err(usage("--file is given once, or once for each recording"));
         }
         Ok(sides)
+    }
+
+    /// Listeners that share a connection of HTTP/2 to this side, if it is spoken to it.
+    fn http2_to(&self, side: &str) -> Option<usize> {
+        let names = self.http2.as_ref()?;
+        let spoken = names.is_empty() || names.iter().any(|name| name == side);
+        spoken.then(|| usize::try_from(self.streams).unwrap_or(1))
     }
 
     /// The target's URLs, or its resolver's.

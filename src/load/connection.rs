@@ -10,6 +10,7 @@ use std::time::Instant;
 use mio::Registry;
 use rustix::net::RecvFlags;
 
+use super::chunked::Chunked;
 use super::head::Head;
 use super::scenario::{Ask, Range};
 use super::tally::Failure;
@@ -25,8 +26,12 @@ const CHECKED_READ: usize = 128 << 10;
 pub(super) const SCRATCH: usize = 1 << 20;
 /// Reads of one connection before others have their turn.
 const READS: usize = 4;
+/// Bytes read at once where a body in chunks has little to come: its last chunk with a trailer.
+const CHUNK_END: usize = 64;
 /// Longest answer of a resolver.
 const MAX_ANSWER: u64 = 64 << 10;
+/// The length of a body that has not ended, where nobody has said how long it will be.
+const UNTOLD: u64 = u64::MAX;
 
 /// What went wrong, with a sentence on it.
 pub(super) type Wrong = (Failure, String);
@@ -75,13 +80,15 @@ impl Exchange {
         recording: &Recording,
     ) -> Result<(), Wrong> {
         let wrong = |failure: Failure, text: String| Err((failure, text));
-        let Some(length) = head.length else {
-            return wrong(Failure::Malformed, "no Content-Length".to_owned());
+        let length = match head.promised() {
+            Some(length) => length,
+            None if head.told => UNTOLD,
+            None => return wrong(Failure::Malformed, "no Content-Length".to_owned()),
         };
         self.length = length;
         if self.answer.is_some() {
             return match (head.status, length) {
-                (200, ..=MAX_ANSWER) => Ok(()),
+                (200, ..=MAX_ANSWER | UNTOLD) => Ok(()),
                 (200, _) => wrong(Failure::NoUrl, format!("an answer of {length} bytes")),
                 (status, _) => wrong(Failure::Status(status), "of the resolver".to_owned()),
             };
@@ -102,7 +109,8 @@ impl Exchange {
         let (first, last) = asked.of(complete);
         let right = (head.range.is_none() || head.range == Some((first, last, complete)))
             && (length == 0 && complete == 0 || length == (last + 1).saturating_sub(first));
-        if !right || !recording.learn(complete) {
+        // How long a whole one is shows at its end.
+        if length != UNTOLD && !(right && recording.learn(complete)) {
             let known = recording.length();
             let text = format!(
                 "{asked:?} of {known:?} bytes was answered {:?} and {length} bytes",
@@ -117,12 +125,64 @@ impl Exchange {
         Ok(())
     }
 
+    /// Counts bytes of the body.
+    fn came(&mut self, count: u64) -> Result<(), Wrong> {
+        self.at += count;
+        if self.at > self.length {
+            let text = format!("more than the {} bytes promised", self.length);
+            return Err((Failure::LongBody, text));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the body that are known to be left.
+    pub(super) const fn left(&self) -> u64 {
+        match self.length {
+            UNTOLD => 0,
+            length => length - self.at,
+        }
+    }
+
+    /// Takes the end of the body, where it is told.
+    pub(super) fn ends(&mut self, recording: &Recording) -> Result<(), Wrong> {
+        if self.length != UNTOLD {
+            return if self.at < self.length {
+                Err(self.short())
+            } else {
+                Ok(())
+            };
+        }
+        self.length = self.at;
+        if self.answer.is_none() && !recording.learn(self.at) {
+            let known = recording.length();
+            let text = format!("{} bytes came of {known:?}", self.at);
+            return Err((Failure::WrongRange, text));
+        }
+        let checker = self.checker.as_mut();
+        let finished = checker.map_or(Ok(()), |checker| checker.finish(recording));
+        finished.map_err(|failure| (failure, format!("in {} bytes", self.at)))
+    }
+
+    /// It ended too early.
+    fn short(&self) -> Wrong {
+        let text = if self.at < self.length && self.length != UNTOLD {
+            format!("{} of {} bytes came", self.at, self.length)
+        } else {
+            format!("no last chunk came after {} bytes", self.at)
+        };
+        (Failure::ShortBody, text)
+    }
+
     /// Takes bytes of the body.
     pub(super) fn take(&mut self, bytes: &[u8], recording: &Recording) -> Result<(), Wrong> {
         let (from, count) = (self.at, wide(bytes.len()));
-        self.at += count;
+        self.came(count)?;
         if let Some(answer) = &mut self.answer {
             answer.extend_from_slice(bytes);
+            if self.at > MAX_ANSWER {
+                let text = format!("an answer of more than {MAX_ANSWER} bytes");
+                return Err((Failure::NoUrl, text));
+            }
         }
         let Some(checker) = &mut self.checker else {
             return Ok(());
@@ -173,6 +233,8 @@ pub(super) struct Connection {
     /// A head so far, when it comes in pieces.
     partial: Vec<u8>,
     in_body: bool,
+    /// Where the body is in chunks.
+    chunks: Option<Chunked>,
     closes: bool,
 }
 
@@ -193,6 +255,7 @@ impl Connection {
             unsent: None,
             partial: Vec::new(),
             in_body: false,
+            chunks: None,
             closes: false,
         })
     }
@@ -255,21 +318,22 @@ impl Connection {
                 Err(Stop::Io(error)) if is_early(&error) => return Progress::Waiting,
                 Err(Stop::Io(error)) => return self.broken(&error, exchange),
             }
-            if self.in_body && exchange.at >= exchange.goal() {
-                return self.over(exchange);
+            if self.is_over(exchange) {
+                self.finished = self.finished.saturating_add(1);
+                self.in_body = false;
+                return Progress::Done(!self.closes && exchange.at == exchange.length);
             }
         }
         Progress::More
     }
 
-    fn over(&mut self, exchange: &Exchange) -> Progress {
-        self.finished = self.finished.saturating_add(1);
-        self.in_body = false;
-        if exchange.at > exchange.length {
-            let text = format!("more than the {} bytes promised", exchange.length);
-            return Progress::Failed((Failure::LongBody, text));
-        }
-        Progress::Done(!self.closes && exchange.at == exchange.length)
+    /// Whether all was read that was wanted; behind the last byte of chunks comes their end.
+    fn is_over(&self, exchange: &Exchange) -> bool {
+        let ended = match &self.chunks {
+            Some(chunks) if exchange.at == exchange.length => chunks.is_over(),
+            _ => exchange.at >= exchange.goal(),
+        };
+        self.in_body && ended
     }
 
     fn flush(&mut self) -> io::Result<bool> {
@@ -323,7 +387,31 @@ impl Connection {
         exchange.check_head(&head, recording)?;
         self.in_body = true;
         self.closes = head.closes;
-        Ok(exchange.take(&bytes[head.size..], recording)?)
+        self.chunks = head.chunked.then(Chunked::default);
+        self.take(exchange, recording, &bytes[head.size..])
+    }
+
+    fn take(
+        &mut self,
+        exchange: &mut Exchange,
+        recording: &Recording,
+        mut bytes: &[u8],
+    ) -> Result<(), Stop> {
+        let Some(chunks) = &mut self.chunks else {
+            return Ok(exchange.take(bytes, recording)?);
+        };
+        let malformed = |text: &str| (Failure::Malformed, text.to_owned());
+        while let Some(data) = chunks.next(&mut bytes).map_err(malformed)? {
+            exchange.take(data, recording)?;
+        }
+        if !chunks.is_over() {
+            return Ok(());
+        }
+        if !bytes.is_empty() {
+            let text = format!("{} bytes behind the last chunk", bytes.len());
+            return Err((Failure::LongBody, text).into());
+        }
+        Ok(exchange.ends(recording)?)
     }
 
     fn read_body(
@@ -332,24 +420,29 @@ impl Connection {
         recording: &Recording,
         scratch: &mut [u8],
     ) -> Result<(), Stop> {
-        let left = exchange.goal() - exchange.at;
+        let left = exchange.goal().saturating_sub(exchange.at);
         let now = exchange.allowed.saturating_sub(exchange.at).min(left);
-        if now == 0 {
+        if now == 0 && left > 0 {
             return Err(Stop::Progress(Progress::Enough));
         }
         let most = size(now).min(SCRATCH);
-        let count = if exchange.checker.is_some() || exchange.answer.is_some() {
+        let count = if self.chunks.is_some() {
+            let most = most.clamp(CHUNK_END, CHECKED_READ);
+            let count = self.wire.read(scratch, most, RecvFlags::empty())?;
+            self.take(exchange, recording, &scratch[..count])?;
+            count
+        } else if exchange.checker.is_some() || exchange.answer.is_some() {
             let most = most.min(CHECKED_READ);
             let count = self.wire.read(scratch, most, RecvFlags::empty())?;
             exchange.take(&scratch[..count], recording)?;
             count
         } else {
             let count = self.wire.read(scratch, most, DISCARD)?;
-            exchange.at += wide(count);
+            exchange.came(wide(count))?;
             count
         };
         match count {
-            0 => Err(Stop::Progress(short(exchange))),
+            0 => Err(exchange.short().into()),
             _ => Ok(()),
         }
     }
@@ -375,11 +468,6 @@ impl Connection {
 const DISCARD: RecvFlags = RecvFlags::TRUNC;
 #[cfg(not(target_os = "linux"))]
 const DISCARD: RecvFlags = RecvFlags::empty();
-
-pub(super) fn short(exchange: &Exchange) -> Progress {
-    let text = format!("{} of {} bytes came", exchange.at, exchange.length);
-    Progress::Failed((Failure::ShortBody, text))
-}
 
 /// Why reading ended early.
 enum Stop {

@@ -354,7 +354,7 @@ impl<'a> Worker<'a> {
             self.listeners[index].queued = false;
             self.advance(index);
         }
-        if self.plan.http2.is_some() {
+        if self.side.http2.is_some() {
             self.answer();
         }
         for (index, wrong) in std::mem::take(&mut self.unsent) {

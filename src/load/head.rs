@@ -15,6 +15,10 @@ pub(super) struct Head<'a> {
     /// First, last and complete length.
     pub(super) range: Option<(u64, u64, u64)>,
     pub(super) etag: Option<&'a [u8]>,
+    /// Whether the body comes in chunks.
+    pub(super) chunked: bool,
+    /// Whether its end will be told, so that it needs no length.
+    pub(super) told: bool,
     /// Whether the server ends the connection after this response.
     pub(super) closes: bool,
     /// Bytes of the head itself.
@@ -40,12 +44,19 @@ impl<'a> Head<'a> {
             length: None,
             range: None,
             etag: None,
+            chunked: false,
+            told: false,
             closes: response.version == Some(0),
             size,
         };
         for field in response.headers.iter() {
             head.take(field.name, field.value)?;
         }
+        // RFC 9112 §6.1 and §6.2: HTTP/1.0 knows no chunks, and they have no length beside them.
+        if head.chunked && (response.version == Some(0) || head.length.is_some()) {
+            return Err("a Transfer-Encoding where none may be".to_owned());
+        }
+        head.told = head.chunked;
         Ok(Some(head))
     }
 
@@ -59,16 +70,23 @@ impl<'a> Head<'a> {
             length: None,
             range: None,
             etag: None,
+            chunked: false,
+            told: true,
             closes: false,
             size: 0,
         };
         for (name, value) in &parts.headers {
             head.take(name.as_str(), value.as_bytes())?;
         }
-        // The end of a stream is told, so that a range needs no length beside it.
-        let promised = |(first, last, _): (u64, u64, u64)| last.checked_sub(first)?.checked_add(1);
-        head.length = head.length.or_else(|| head.range.and_then(promised));
         Ok(head)
+    }
+
+    /// The body's length, if it is known before its end: a range that is told the end of needs none
+    /// beside it.
+    pub(super) fn promised(&self) -> Option<u64> {
+        let range = |(first, last, _): (u64, u64, u64)| last.checked_sub(first)?.checked_add(1);
+        self.length
+            .or_else(|| self.range.filter(|_| self.told).and_then(range))
     }
 
     fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), String> {
@@ -86,7 +104,10 @@ impl<'a> Head<'a> {
         } else if name.eq_ignore_ascii_case("connection") {
             self.closes |= value.eq_ignore_ascii_case(b"close");
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err("a Transfer-Encoding, whose length cannot be checked".to_owned());
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("a Transfer-Encoding that is more than chunked".to_owned());
+            }
+            self.chunked = true;
         }
         Ok(())
     }
@@ -136,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn a_range_in_chunks_has_the_length_of_the_range() {
+        let head =
+            "HTTP/1.1 206 x\r\nTransfer-Encoding: Chunked\r\nContent-Range: bytes 5-14/100\r\n\r\n";
+        let head = Head::parse(head.as_bytes()).unwrap().unwrap();
+        assert_eq!((head.chunked, head.promised()), (true, Some(10)));
+        // Without chunks nobody tells its end.
+        let head = "HTTP/1.1 206 x\r\nContent-Range: bytes 5-14/100\r\n\r\n";
+        let head = Head::parse(head.as_bytes()).unwrap().unwrap();
+        assert_eq!(head.promised(), None);
+    }
+
+    #[test]
     fn every_cut_of_a_head_asks_for_more() {
         let size = Head::parse(PARTIAL).unwrap().unwrap().size;
         for cut in 0..size {
@@ -157,7 +190,10 @@ mod tests {
     fn what_cannot_be_measured_is_refused() {
         for bad in [
             "SPDY/1 200 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 206 Partial\r\nContent-Range: bytes 1/5\r\n\r\n",
@@ -172,7 +208,7 @@ mod tests {
         #[test]
         fn whatever_comes_is_a_head_or_none(
             bytes: Vec<u8>,
-            name in "(?i)(content-(range|length)|etag|connection|x)",
+            name in "(?i)(content-(range|length)|transfer-encoding|etag|connection|x)",
             value in "[ -~]{0,30}",
         ) {
             let _ = Head::parse(&bytes);

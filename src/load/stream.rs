@@ -24,7 +24,7 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::USER;
-use super::connection::{Exchange, Progress, Wrong, short};
+use super::connection::{Exchange, Progress, Wrong};
 use super::head::Head;
 use super::scenario;
 use super::tally::Failure;
@@ -310,8 +310,10 @@ impl Stream {
                 Poll::Pending => return Progress::Waiting,
                 Poll::Ready(Some(Ok(data))) => data,
                 Poll::Ready(Some(Err(error))) => return broken(link, exchange, &error),
-                Poll::Ready(None) if exchange.at < exchange.length => return short(exchange),
                 Poll::Ready(None) => {
+                    if let Err(wrong) = exchange.ends(recording) {
+                        return Progress::Failed(wrong);
+                    }
                     link.finished = true;
                     return Progress::Done(true);
                 }
@@ -320,10 +322,6 @@ impl Stream {
             let _ = body.flow_control().release_capacity(data.len());
             if let Err(wrong) = exchange.take(&data, recording) {
                 return Progress::Failed(wrong);
-            }
-            if exchange.at > exchange.length {
-                let text = format!("more than the {} bytes promised", exchange.length);
-                return Progress::Failed((Failure::LongBody, text));
             }
         }
         Progress::More

@@ -412,10 +412,14 @@ impl Plan {
     }
 
     fn protocol(&self) -> String {
-        let version = match self.http2 {
-            None => "HTTP/1.1".to_owned(),
-            Some(1) => "HTTP/2".to_owned(),
-            Some(streams) => format!("HTTP/2 with {streams} streams a connection"),
+        let mut versions: Vec<_> = self.sides.iter().map(Side::version).collect();
+        versions.dedup();
+        let version = match &versions[..] {
+            [same] => same.clone(),
+            _ => {
+                let to = |side: &Side| format!("{} to {}", side.version(), side.name);
+                self.sides.iter().map(to).collect::<Vec<_>>().join(", ")
+            }
         };
         let recordings = || self.sides.iter().flat_map(|side| &side.recordings);
         let sealed = recordings()
@@ -431,6 +435,16 @@ impl Plan {
             _ => "",
         };
         format!("{version}{over}{whom}")
+    }
+}
+
+impl Side {
+    fn version(&self) -> String {
+        match self.http2 {
+            None => "HTTP/1.1".to_owned(),
+            Some(1) => "HTTP/2".to_owned(),
+            Some(streams) => format!("HTTP/2 with {streams} streams a connection"),
+        }
     }
 }
 
@@ -529,7 +543,6 @@ mod tests {
             check_every: 1,
             threads: 1,
             tls: None,
-            http2: None,
         };
         let found = |idle: u64, lag, queued| {
             let mut tally = Tally::new().unwrap();

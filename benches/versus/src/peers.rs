@@ -193,6 +193,7 @@ impl Peer {
         let asked = Side {
             name: self.kind.name().to_owned(),
             recordings: (0..WARM + COLD).map(recording).collect::<Result<_, _>>()?,
+            http2: None,
         };
         let mut running = Running {
             child,

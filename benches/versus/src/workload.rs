@@ -520,7 +520,6 @@ fn drive(
         check_every: CHECKED,
         threads: 1,
         tls: None,
-        http2: None,
     };
     let notes = Arc::new(Notes {
         processes: processes.to_vec(),

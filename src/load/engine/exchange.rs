@@ -81,7 +81,7 @@ impl Worker<'_> {
     }
 
     fn send(&mut self, index: usize, exchange: Exchange) {
-        if let Some(streams) = self.plan.http2 {
+        if let Some(streams) = self.side.http2 {
             return self.send_on_link(index, exchange, streams);
         }
         let listener = &mut self.listeners[index];
@@ -213,7 +213,7 @@ impl Worker<'_> {
             .map_or(0, |checker| checker.compared);
         let aborted = exchange.at < exchange.length;
         tally.aborted += u64::from(aborted);
-        tally.aborted_bytes += exchange.length - exchange.at;
+        tally.aborted_bytes += exchange.left();
         let first = exchange.first.unwrap_or(now);
         record(&mut tally.first, first - exchange.due);
         self.report.first(first - exchange.due);

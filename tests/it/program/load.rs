@@ -1,5 +1,6 @@
 //! `tonearm load` against servers that are right, slow, wrong or gone.
 
+mod chunks;
 mod crowds;
 mod protocols;
 
@@ -277,6 +278,7 @@ fn a_wrong_server_is_caught_however_fast() {
         *body = RECORDING.clone();
         *head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n");
     };
+    // Both a length and chunks: RFC 9112 §6.2.
     let chunked: Spoil = |head, _| head.push_str("Transfer-Encoding: chunked\r\n");
     let long: Spoil = |_, body| body.push(b'x');
     let error: Spoil = |head, _| *head = head.replace("206 Partial Content", "503 Busy");

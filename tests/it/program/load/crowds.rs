@@ -60,7 +60,6 @@ fn plan(crowds: Vec<Crowd>, warm_up: Duration, duration: Duration) -> Plan {
         check_every: 1,
         threads: 1,
         tls: None,
-        http2: None,
     }
 }
 
@@ -73,6 +72,7 @@ fn side(fake: &Fake) -> Side {
     Side {
         name: "fake".to_owned(),
         recordings,
+        http2: None,
     }
 }
 

@@ -15,7 +15,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use super::{LENGTH, RECORDING, count, load, load_until};
+use super::{Fake, LENGTH, RECORDING, count, load, load_until, right};
 use crate::harness::program::Place;
 
 type Spoil = fn(nth: usize, &mut Response<()>, &mut Vec<u8>);
@@ -248,6 +248,45 @@ fn every_protocol_serves_every_scenario() {
             assert!(!ran.out.contains("secret") && !ran.err.contains("secret"));
         }
     }
+}
+
+#[test]
+fn each_side_has_its_own_protocol() {
+    let place = Place::new();
+    let old = Fake::start(right);
+    let new = Server::start(Way {
+        http2: true,
+        ..Way::default()
+    });
+    let versus = |name: &str, url: String| format!("{name}={url}");
+    for (flags, versus, target, said) in [
+        (
+            &["--http2=new", "--streams", "4"][..],
+            versus("new", new.url()),
+            old.url(),
+            "HTTP/1.1 to target, HTTP/2 with 4 streams a connection to new",
+        ),
+        (
+            &["--http2=target"],
+            versus("old", old.url()),
+            new.url(),
+            "HTTP/2 to target, HTTP/1.1 to old",
+        ),
+    ] {
+        // Neither server knows the other's protocol.
+        let args = ["--rounds", "1", "--versus", &versus, &target];
+        let ran = load(&place, &[flags, &args].concat());
+        assert_eq!(ran.code, Some(0), "{flags:?}: {ran:?}");
+        let json = ran.json();
+        for side in json["sides"].as_array().unwrap() {
+            assert!(side["requests"].as_u64().unwrap() >= 10, "{side}");
+            assert_eq!(side["failures"].as_object().unwrap().len(), 0, "{side}");
+        }
+        assert!(json["done"].as_str().unwrap().contains(said), "{json}");
+    }
+    let ran = load(&place, &["--http2=target,nobody", &new.url()]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("--http2 names no side: nobody"), "{ran:?}");
 }
 
 #[test]
