@@ -23,8 +23,9 @@ mod storage;
 mod url;
 mod watch;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -130,6 +131,11 @@ impl Failure {
         }
     }
 
+    /// What becomes of a file or directory that cannot be read or written.
+    fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        |error| Self::new(Self::IO, error).context(path.display().to_string())
+    }
+
     /// The same, with what was at hand.
     fn context(self, what: impl std::fmt::Display + Send + Sync + 'static) -> Self {
         Self::new(self.code, self.error.context(what))
@@ -218,9 +224,9 @@ fn environment() -> Vec<(String, String)> {
 
 /// Prints to standard output; a reader that has gone away is no failure of ours.
 fn print(text: &str) {
-    use std::io::Write as _;
+    use io::Write as _;
 
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     // `tonearm keys list | head -1` closes the pipe before we are done.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -82,7 +82,7 @@ impl Doctor {
             return call(&self.target, &self.ids, &values.config()?, self.json);
         }
         let path = Path::new(&self.target);
-        let facts = path.metadata().map_err(|error| unreadable(path, error))?;
+        let facts = path.metadata().map_err(Failure::at(path))?;
         if !facts.is_dir() {
             return end(&[file(path, path)?], self.json);
         }
@@ -139,7 +139,7 @@ fn file(path: &Path, root: &Path) -> Result<Report, Failure> {
         Some(recording) => Named::stored(path, recording, &storage),
         None => Named::file(path),
     };
-    let heard = check_file(&named).map_err(|error| unreadable(path, error))?;
+    let heard = check_file(&named).map_err(Failure::at(path))?;
     let ids = recording.as_ref().map(check_ids).unwrap_or_default();
     Ok(Report::new(
         &path.display().to_string(),
@@ -149,11 +149,11 @@ fn file(path: &Path, root: &Path) -> Result<Report, Failure> {
 
 /// Every file that is not a record or hidden.
 fn walk(root: &Path, directory: &Path, reports: &mut Vec<Report>) -> Result<(), Failure> {
-    let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, error))?;
+    let entries = std::fs::read_dir(directory).map_err(Failure::at(directory))?;
     let paths: Result<Vec<_>, _> = entries
         .map(|entry| entry.map(|entry| entry.path()))
         .collect();
-    let mut paths = paths.map_err(|error| unreadable(directory, error))?;
+    let mut paths = paths.map_err(Failure::at(directory))?;
     paths.sort();
     for path in paths {
         let is_hidden = path
@@ -206,13 +206,6 @@ fn verdict(reports: &[Report]) -> Grade {
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|error| Failure::new(Failure::IO, error))
-}
-
-fn unreadable(path: &Path, error: std::io::Error) -> Failure {
-    Failure::new(
-        Failure::IO,
-        anyhow::Error::from(error).context(path.display().to_string()),
-    )
 }
 
 impl From<Broken> for Failure {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -96,9 +96,7 @@ impl Inspect {
         let title = format!("{name}: {}", looked.summary());
         let duration = looked.facts.duration.unwrap_or_default();
         let svg = picture::svg(&title, &survey.columns, looked.facts.channels, duration);
-        std::fs::write(out, svg)
-            .with_context(|| out.display().to_string())
-            .map_err(|error| Failure::new(Failure::IO, error))
+        std::fs::write(out, svg).map_err(Failure::at(out))
     }
 
     fn as_json(&self, looked: &Looked) -> Value {
@@ -283,8 +281,7 @@ fn survey(
 }
 
 pub(super) fn open(path: &Path) -> Result<Arc<File>, Failure> {
-    let file = File::open(path).with_context(|| path.display().to_string());
-    let file = file.map_err(|error| Failure::new(Failure::IO, error))?;
+    let file = File::open(path).map_err(Failure::at(path))?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if !is_file {
         let problem = anyhow!("{} is no regular file", path.display());
@@ -295,6 +292,5 @@ pub(super) fn open(path: &Path) -> Result<Arc<File>, Failure> {
 
 pub(super) fn content(file: &File, path: &Path) -> Result<Content, Failure> {
     let content = Opened::new(file).and_then(|opened| inspect(&opened, Effort::Count));
-    let content = content.with_context(|| path.display().to_string());
-    content.map_err(|error| Failure::new(Failure::IO, error))
+    content.map_err(Failure::at(path))
 }

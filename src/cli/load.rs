@@ -147,9 +147,7 @@ impl Load {
         let ok = outcome.is_right() && verdicts.iter().all(|verdict| verdict.met);
         if let Some(path) = &self.report {
             let page = load::page::page(&outcome, &verdicts, earlier.as_ref());
-            std::fs::write(path, page)
-                .with_context(|| path.display().to_string())
-                .map_err(|error| Failure::new(Failure::IO, error))?;
+            std::fs::write(path, page).map_err(Failure::at(path))?;
         }
         if self.json {
             print(&json(&outcome, &verdicts, ok)?);
@@ -341,9 +339,7 @@ impl Load {
         let mut files = Vec::new();
         for path in &self.file {
             if !read.contains_key(path.as_path()) {
-                let bytes = std::fs::read(path)
-                    .with_context(|| path.display().to_string())
-                    .map_err(|error| Failure::new(Failure::IO, error))?;
+                let bytes = std::fs::read(path).map_err(Failure::at(path))?;
                 read.insert(path, bytes.into());
             }
             files.extend(read.get(path.as_path()).cloned());
@@ -353,9 +349,7 @@ impl Load {
 }
 
 fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let text = std::fs::read(file)
-        .with_context(|| file.display().to_string())
-        .map_err(|error| Failure::new(Failure::IO, error))?;
+    let text = std::fs::read(file).map_err(Failure::at(file))?;
     CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .with_context(|| format!("{} holds no certificates in PEM", file.display()))
@@ -377,10 +371,8 @@ fn announcement(plan: &Plan) -> String {
 }
 
 fn earlier(path: &Path) -> Result<Measured, Failure> {
-    let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
-    let text = std::fs::read(path).with_context(|| path.display().to_string());
-    let text = text.map_err(io)?;
+    let text = std::fs::read(path).map_err(Failure::at(path))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is no JSON of tonearm load", path.display()))
-        .map_err(io)
+        .map_err(|error| Failure::new(Failure::IO, error))
 }

@@ -22,8 +22,6 @@ use super::request::{Auth, Request};
 use super::retry::{Policy, Repeat, Verdict, What};
 use super::wire::{AccessToken, ApiError};
 
-/// Where HubSpot's API is.
-pub const HUBSPOT: &str = "https://api.hubapi.com";
 /// HubSpot's own answers end after 100 s (its status 524).
 const TIMEOUT: Duration = Duration::from_secs(105);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +59,7 @@ pub struct OAuth {
 /// What a client is made of.
 #[derive(Clone, Default)]
 pub struct Setup {
-    /// Scheme and host, such as [`HUBSPOT`], without a slash at the end.
+    /// Scheme and host, such as `https://api.hubapi.com`, without a slash at the end.
     pub base: String,
     /// Which paths.
     pub version: ApiVersion,

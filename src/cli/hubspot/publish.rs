@@ -1,7 +1,7 @@
 //! `tonearm hubspot publish`, `log` and `attach`: what is journalled in a recording's record.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -247,7 +247,7 @@ fn modified(file: &Path) -> Result<UnixTime, Failure> {
     let modified = file
         .metadata()
         .and_then(|facts| facts.modified())
-        .map_err(|error| unreadable(file, error))?;
+        .map_err(Failure::at(file))?;
     Ok(UnixTime(
         modified
             .duration_since(UNIX_EPOCH)
@@ -256,21 +256,14 @@ fn modified(file: &Path) -> Result<UnixTime, Failure> {
     ))
 }
 
-pub(super) fn unreadable(file: &Path, error: io::Error) -> Failure {
-    Failure::new(
-        Failure::IO,
-        anyhow::Error::from(error).context(file.display().to_string()),
-    )
-}
-
 /// Copies a file into the store. The same bytes under the same id are there already, and stay.
 fn put(store: &Store, file: &Path, path: &MediaPath) -> Result<(), Failure> {
-    let io = |error| unreadable(file, error);
-    let mut from = File::open(file).map_err(io)?;
+    let io = Failure::at(file);
+    let mut from = File::open(file).map_err(&io)?;
     let mut incoming = store.begin(LARGEST)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let count = from.read(&mut buffer).map_err(io)?;
+        let count = from.read(&mut buffer).map_err(&io)?;
         if count == 0 {
             break;
         }

@@ -8,7 +8,6 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 
 use super::call::{CallFlags, Whose};
-use super::publish::unreadable;
 use super::{Manner, client, described, show_request, show_requests};
 use crate::cli::storage::open_store;
 use crate::cli::{Failure, Outcome, now, print};
@@ -325,7 +324,7 @@ fn fit(
     heard: io::Result<Heard>,
     playback_only: bool,
 ) -> Result<Option<Duration>, Failure> {
-    let heard = heard.map_err(|error| unreadable(file, error))?;
+    let heard = heard.map_err(Failure::at(file))?;
     let failed = heard
         .checks
         .into_iter()
