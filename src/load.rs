@@ -10,6 +10,7 @@
 mod chunked;
 mod connection;
 mod engine;
+mod exchange;
 mod head;
 pub mod page;
 mod scenario;

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use self::links::Links;
-use super::connection::{Connection, Exchange, SCRATCH, Wrong};
+use super::connection::{Connection, SCRATCH};
+use super::exchange::{Exchange, Wrong};
 use super::scenario::{Ask, Range, Script};
 use super::stream::{Bell, Stream};
 use super::tally::{Failure, Tally};

@@ -24,7 +24,8 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::USER;
-use super::connection::{Exchange, Progress, Wrong};
+use super::connection::Progress;
+use super::exchange::{Exchange, Wrong};
 use super::head::Head;
 use super::scenario;
 use super::tally::Failure;

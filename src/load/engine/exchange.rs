@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::Worker;
-use crate::load::connection::{Connection, Exchange, Progress, Wrong};
+use crate::load::connection::{Connection, Progress};
+use crate::load::exchange::{Exchange, Wrong};
 use crate::load::scenario::{Ask, Range};
 use crate::load::tally::{Failure, Play, record};
 use crate::load::target::{Checker, Request};

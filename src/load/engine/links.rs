@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Worker;
-use crate::load::connection::Exchange;
+use crate::load::exchange::Exchange;
 use crate::load::stream::{Bell, Buffers, Link, Ready, Stream};
 use crate::load::tally::Failure;
 use crate::load::wire::Origin;

@@ -290,6 +290,29 @@ fn each_side_has_its_own_protocol() {
 }
 
 #[test]
+fn a_stream_without_a_length_is_measured_at_its_end() {
+    let place = Place::new();
+    let untold: Spoil = |_, head, _| drop(head.headers_mut().remove("content-length"));
+    // One is not as long as the others.
+    let other: Spoil = |nth, head, body| {
+        head.headers_mut().remove("content-length");
+        body.truncate(LENGTH - usize::from(nth == 1));
+    };
+    for (spoil, code) in [(untold, 0), (other, 1)] {
+        let server = Server::start(Way {
+            http2: true,
+            spoil: Some(spoil),
+            ..Way::default()
+        });
+        let args = ["--http2", "--scenario", "download", &server.url()];
+        let ran = load(&place, &args);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let side = &ran.json()["sides"][0];
+        assert!(side["requests"].as_u64().unwrap() >= 5, "{side}");
+    }
+}
+
+#[test]
 fn a_wrong_byte_a_wrong_range_and_a_cut_body_are_caught_in_every_protocol() {
     let place = Place::new();
     place.write("a.wav", &*RECORDING, 0o644);
