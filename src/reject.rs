@@ -108,6 +108,7 @@ impl Rejection {
                 StoreError::Exhausted(_) => "exhausted",
                 StoreError::Io(_) => "store",
                 StoreError::Record(_) => "record",
+                StoreError::Damaged => "damaged",
                 StoreError::Replaced => "replaced",
                 StoreError::Busy => "bucket_busy",
                 StoreError::Unreachable(_) => "bucket_unreachable",
@@ -189,7 +190,7 @@ impl Rejection {
             R::Store(ChangeError::Busy) => StatusCode::LOCKED,
             R::Store(ChangeError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             R::Store(ChangeError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
-            R::Store(ChangeError::Bucket | ChangeError::Unguarded) => StatusCode::NOT_IMPLEMENTED,
+            R::Store(ChangeError::Unguarded) => StatusCode::NOT_IMPLEMENTED,
             R::Store(ChangeError::Store(error)) => self.store_status(error),
         }
     }
@@ -207,7 +208,9 @@ impl Rejection {
             | StoreError::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
             StoreError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             StoreError::Upstream(_) => StatusCode::BAD_GATEWAY,
-            StoreError::Io(_) | StoreError::Record(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            StoreError::Io(_) | StoreError::Record(_) | StoreError::Damaged => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -318,7 +321,6 @@ fn ingest_hint(refused: &ingest::Refused) -> Option<&'static str> {
         R::Version => Some("The version is tus 1.0.0; Tus-Resumable says so."),
         R::Offset => Some("HEAD tells the offset at which the upload goes on."),
         R::Checksum => Some("The part's checksum is another; send it again."),
-        R::Store(ChangeError::Bucket) => Some("Recordings are put into a bucket whole."),
         R::Store(ChangeError::Taken) => {
             Some("Another recording has this id; If-Match with its ETag replaces it.")
         }

@@ -172,6 +172,9 @@ pub enum StoreError {
     /// There was one; retention erased it.
     #[error("the recording was erased")]
     Erased,
+    /// A scrub found other bytes than were put.
+    #[error("the recording is not as it was put")]
+    Damaged,
     /// Its grants have been revoked.
     #[error("the grant was revoked")]
     Refused(#[from] Refusal),
@@ -307,7 +310,11 @@ impl Store {
     /// no bucket.
     #[must_use]
     pub fn example(&self) -> Option<MediaPath> {
-        self.local().ok()?.example()
+        match self {
+            Self::Local(local) => local.example(),
+            #[cfg(feature = "object")]
+            Self::Object(_) => None,
+        }
     }
 
     /// Begins a recording of at most `limit` bytes that is to be put. Waits for the disk, as do
@@ -319,7 +326,8 @@ impl Store {
         Incoming::begin(self, limit)
     }
 
-    /// Calls `visit` with the id of every recording. Waits for the disk.
+    /// Calls `visit` with the id of every recording, in the order of `{appId}/{externalAccountId}/` and
+    /// then of externalIds, bytewise. Waits for the disk.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -351,13 +359,34 @@ impl Store {
         }
     }
 
-    /// Reads a recording in every format it has, and holds it against its record's digest. Waits for
-    /// the disk.
+    /// Reads a recording in every format it has, and holds it against its record's digest. Changes
+    /// nothing. Waits for the disk.
     ///
     /// # Errors
-    /// [`ChangeError::Store`].
+    /// [`ChangeError::Store`], or [`ChangeError::Busy`] where it was changed again and again meanwhile.
     pub fn scrub(&self, id: &RecordingId) -> Result<Vec<Scrubbed>, ChangeError> {
-        self.local()?.scrub(id)
+        match self {
+            Self::Local(local) => local.scrub(id),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.scrub(id),
+        }
+    }
+
+    /// Notes in a recording's record what was found of it, where that is news: from then on a bad version
+    /// is served to nobody ([`StoreError::Damaged`]), and a good one that was marked is served again.
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn mark(&self, scrubbed: &Scrubbed) -> Result<(), ChangeError> {
+        let (id, Some(read)) = (&scrubbed.path.recording, &scrubbed.news) else {
+            return Ok(());
+        };
+        match self {
+            Self::Local(local) => local.mark(id, read),
+            #[cfg(feature = "object")]
+            Self::Object(object) => object.mark(id, read),
+        }
     }
 
     /// Erases a recording at `now`, RFC 3339, and of its record all but that it was erased. Gives
@@ -483,22 +512,6 @@ impl Store {
             Self::Local(local) => incoming::sweep(local, before),
             #[cfg(feature = "object")]
             Self::Object(object) => object.sweep(before),
-        }
-    }
-
-    /// The directory, where there is one.
-    #[cfg_attr(
-        not(feature = "object"),
-        expect(
-            clippy::unnecessary_wraps,
-            reason = "there are buckets with the feature"
-        )
-    )]
-    const fn local(&self) -> Result<&Arc<Local>, ChangeError> {
-        match self {
-            Self::Local(local) => Ok(local),
-            #[cfg(feature = "object")]
-            Self::Object(_) => Err(ChangeError::Bucket),
         }
     }
 

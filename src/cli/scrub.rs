@@ -1,13 +1,19 @@
-//! `tonearm scrub`: whether the bytes on the disk are still those that were put there.
+//! `tonearm scrub`: whether recordings are still the bytes that were put.
 
-use anyhow::{Context as _, anyhow};
+use std::collections::VecDeque;
+use std::panic::resume_unwind;
+use std::thread::{ScopedJoinHandle, scope};
+
 use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Outcome, print, storage};
-use crate::config::{Flags, Values};
-use crate::recording::RecordingId;
-use crate::store::{ChangeError, Scrubbed, Store, Verdict};
+use crate::config::{Flags, Storage, Values};
+use crate::recording::{MediaPath, RecordingId};
+use crate::store::{ChangeError, Scrubbed, Store, StoreError, Verdict};
+
+/// Recordings of a bucket that are read at a time; a disk is read best one after the other.
+const ABREAST: usize = 4;
 
 /// Flags of `tonearm scrub`.
 #[derive(Debug, Args)]
@@ -15,8 +21,14 @@ pub(super) struct Scrub {
     /// Print a JSON object a recording that was looked at
     #[arg(long)]
     json: bool,
-    /// Directory of recordings [default: storage]
-    #[arg(long, value_name = "DIR")]
+    /// Mark none: what is not as it was put goes on being served
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on behind this recording, such as the last one that --json named
+    #[arg(long, value_name = "APP/ACCOUNT/FILE", value_parser = place)]
+    after: Option<MediaPath>,
+    /// Directory of recordings, or s3://, gs:// or az:// with bucket and prefix [default: storage]
+    #[arg(long, value_name = "DIR-OR-URL")]
     storage: Option<String>,
 }
 
@@ -33,7 +45,12 @@ struct Tally {
     without: usize,
     bad: usize,
     failed: usize,
+    /// Why the first of them did.
+    failure: Option<Failure>,
 }
+
+/// What was found of a recording, and whether it could be marked.
+type Found = Result<(Vec<Scrubbed>, Result<(), ChangeError>), ChangeError>;
 
 impl Scrub {
     pub(super) fn flags(&self) -> Flags {
@@ -43,38 +60,92 @@ impl Scrub {
     pub(super) fn run(&self, values: &Values) -> Outcome {
         let config = values.config()?;
         super::log::begin(&config);
-        let (store, directory) = storage::open_files(&config)?;
+        let store = storage::open_store(&config)?;
+        let abreast = match config.storage {
+            Storage::Directory(_) => 1,
+            Storage::Bucket(_) => ABREAST,
+        };
         let mut tally = Tally::default();
-        store
-            .each(|id| self.scrub(&store, &id, &mut tally))
-            .with_context(|| directory.display().to_string())
-            .map_err(|error| Failure::new(Failure::IO, error))?;
+        self.scrub(&store, abreast, &mut tally)
+            .map_err(|error| Failure::from(error).context(config.storage.to_string()))?;
         if !self.json {
             print(&format!(
                 "{} as they were put, {} without a digest, {} not as they were put",
                 tally.good, tally.without, tally.bad
             ));
         }
-        match tally {
-            Tally { failed: 1.., .. } => {
-                let error = anyhow!("{} recordings could not be read", tally.failed);
-                Err(Failure::new(Failure::IO, error))
+        match tally.failure {
+            Some(Failure { code, error }) => {
+                let first = "recordings could not be read or marked; the first";
+                let error = error.context(format!("{} {first}", tally.failed));
+                Err(Failure { code, error })
             }
-            Tally { bad: 1.., .. } => Ok(Failure::FINDINGS),
-            _ => Ok(0),
+            None if tally.bad > 0 => Ok(Failure::FINDINGS),
+            None => Ok(0),
         }
     }
 
-    fn scrub(&self, store: &Store, id: &RecordingId, tally: &mut Tally) {
-        match store.scrub(id) {
-            Ok(scrubbed) => scrubbed
-                .iter()
-                .for_each(|scrubbed| self.tell(scrubbed, tally)),
-            Err(error) => Self::complain(id, error, tally),
+    /// Looks at a few recordings at a time, and tells of them in their order.
+    fn scrub(&self, store: &Store, abreast: usize, tally: &mut Tally) -> Result<(), ChangeError> {
+        scope(|scope| {
+            let mut under_way: VecDeque<(_, ScopedJoinHandle<'_, Found>)> = VecDeque::new();
+            let listed = store.each(|id| {
+                if self.is_passed(&id) {
+                    return;
+                }
+                if under_way.len() == abreast
+                    && let Some((id, first)) = under_way.pop_front()
+                {
+                    self.tell(&id, joined(first), tally);
+                }
+                let of = id.clone();
+                under_way.push_back((id, scope.spawn(move || self.look(store, &of))));
+            });
+            for (id, found) in under_way {
+                self.tell(&id, joined(found), tally);
+            }
+            listed
+        })
+    }
+
+    fn is_passed(&self, id: &RecordingId) -> bool {
+        let order = |id: &RecordingId| (format!("{}/{}/", id.app, id.account), id.external.clone());
+        let after = self.after.as_ref();
+        after.is_some_and(|after| order(id) <= order(&after.recording))
+    }
+
+    fn look(&self, store: &Store, id: &RecordingId) -> Found {
+        let scrubbed = store.scrub(id)?;
+        let marked = if self.dry_run {
+            Ok(())
+        } else {
+            scrubbed.iter().try_for_each(|found| store.mark(found))
+        };
+        Ok((scrubbed, marked))
+    }
+
+    fn tell(&self, id: &RecordingId, found: Found, tally: &mut Tally) {
+        let marked = match found {
+            // Erased since it was listed.
+            Err(ChangeError::Store(StoreError::NotFound(_) | StoreError::Erased)) => Ok(()),
+            Err(error) => Err(error),
+            Ok((scrubbed, marked)) => {
+                for found in &scrubbed {
+                    self.tell_of(found, tally);
+                }
+                marked
+            }
+        };
+        if let Err(error) = marked {
+            let failure = Failure::from(error).context(id.to_string());
+            let error = format!("{:#}", failure.error);
+            tracing::error!(recording = %id, error, "a recording cannot be read or marked");
+            tally.failed += 1;
+            tally.failure.get_or_insert(failure);
         }
     }
 
-    fn tell(&self, scrubbed: &Scrubbed, tally: &mut Tally) {
+    fn tell_of(&self, scrubbed: &Scrubbed, tally: &mut Tally) {
         let verdict = scrubbed.verdict;
         match verdict {
             Verdict::Good => tally.good += 1,
@@ -94,10 +165,13 @@ impl Scrub {
             print(&serde_json::to_string(&row).unwrap_or_default());
         }
     }
+}
 
-    fn complain(id: &RecordingId, error: ChangeError, tally: &mut Tally) {
-        tally.failed += 1;
-        let error = format!("{:#}", anyhow::Error::from(error));
-        tracing::error!(recording = %id, error, "a recording cannot be read");
-    }
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn place(text: &str) -> Result<MediaPath, &'static str> {
+    MediaPath::parse(&format!("{}{text}", MediaPath::PREFIX))
+        .ok_or("a recording is {appId}/{externalAccountId}/{externalId}.{ext}")
 }

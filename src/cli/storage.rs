@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use super::{Failure, now};
 use crate::config::{Config, Delivery, Storage};
@@ -45,17 +45,6 @@ fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {
     open()
         .with_context(|| bucket.to_string())
         .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
-}
-
-/// A directory that a command reads file by file, and where it is.
-pub(super) fn open_files(config: &Config) -> Result<(Store, &Path), Failure> {
-    match &config.storage {
-        Storage::Directory(path) => Ok((open_directory(path)?, path)),
-        Storage::Bucket(bucket) => Err(Failure::new(
-            Failure::USAGE,
-            anyhow!("{bucket} is a bucket; name a directory with --storage"),
-        )),
-    }
 }
 
 fn open_directory(path: &Path) -> Result<Store, Failure> {

@@ -100,9 +100,6 @@ pub enum ChangeError {
     /// The disk is full, or the quota used up, or a file may not be that large here.
     #[error("the disk is full")]
     Full(#[source] io::Error),
-    /// It lies in a bucket, for which there is no such thing.
-    #[error("that cannot be done in a bucket")]
-    Bucket,
     /// The bucket puts where it was asked not to: two who put at once would lose what one of them
     /// was told is there.
     #[error(
@@ -184,6 +181,7 @@ pub(super) fn place(
     check(&there, replace, &old)?;
     let record = Record {
         file: Some(facts(Version::of_file(&file.file)?, sha256)?),
+        damaged: None,
         audio,
         ..old
     };
@@ -249,12 +247,17 @@ impl Local {
 
     /// Visits the files of one account after the other.
     fn each_account(&self, mut visit: impl FnMut(Vec<MediaPath>)) -> io::Result<()> {
-        for app in names(self.path())? {
+        let sorted = |path: &Path| {
+            let mut names = names(path)?;
+            names.sort_by_cached_key(|name| format!("{name}/"));
+            Ok::<_, io::Error>(names)
+        };
+        for app in sorted(self.path())? {
             // Other directories may be none of ours to read.
             if Id::new(&app).is_err() {
                 continue;
             }
-            for account in names(&self.path().join(&app))? {
+            for account in sorted(&self.path().join(&app))? {
                 let files = names(&self.path().join(&app).join(&account))?;
                 let path = |file| format!("{}{app}/{account}/{file}", MediaPath::PREFIX);
                 let found = files

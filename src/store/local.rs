@@ -193,6 +193,9 @@ impl Local {
             return Err(StoreError::Erased);
         }
         let (file, version) = self.open_file(&path.store_path())?;
+        if record.is_damaged(version) {
+            return Err(StoreError::Damaged);
+        }
         let sha256 = record.sha256(version);
         let representation = Representation {
             length: version.length,
@@ -225,6 +228,9 @@ impl Local {
                 media,
             };
             match self.open_file(&path.store_path()) {
+                Ok((_, version)) if record.is_damaged(version) => {
+                    return Err(StoreError::Damaged);
+                }
                 Ok((file, version)) => {
                     return Ok(Found {
                         duration: duration(&file, version).map_err(failure)?,

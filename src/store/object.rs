@@ -13,6 +13,7 @@ mod parts;
 mod presign;
 mod ranged;
 mod records;
+mod scrub;
 mod send;
 mod sliced;
 mod slices;
@@ -42,7 +43,7 @@ pub use self::presign::{Presigned, Presigner};
 pub use self::sliced::Sliced;
 use self::slices::ObjectId;
 pub use self::slices::{CacheOutcome, CacheSettings, Slices};
-use super::{Found, Record, Source, StoreError};
+use super::{FileFacts, Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
@@ -249,6 +250,9 @@ impl Object {
             slices.forget(&key, None);
         }
         let meta = meta?;
+        if is_damaged(&record, &meta) {
+            return Err(StoreError::Damaged);
+        }
         let sha256 = digest(&record, &meta);
         let representation = Representation {
             length: meta.size,
@@ -310,6 +314,9 @@ impl Object {
                 Err(StoreError::NotFound(_)) => continue,
                 head => head?,
             };
+            if is_damaged(&record, &meta) {
+                return Err(StoreError::Damaged);
+            }
             let object = Pinned {
                 client: Arc::clone(&self.client),
                 meta,
@@ -421,13 +428,21 @@ impl Client {
 
 /// SHA-256 of the object, where its record was made for this version: it names the store's own tag.
 fn digest(record: &Record, meta: &ObjectMeta) -> Option<[u8; 32]> {
-    let facts = record.file.as_ref()?;
-    let same = facts.size == meta.size && facts.etag.is_some() && facts.etag == meta.e_tag;
-    if same {
-        crate::recording::unhex(&facts.sha256)
-    } else {
-        None
+    let facts = record.file.as_ref().filter(|facts| are_of(facts, meta))?;
+    if is_damaged(record, meta) {
+        return None;
     }
+    crate::recording::unhex(&facts.sha256)
+}
+
+/// Whether a scrub has found this version of the object to be other bytes than were put.
+fn is_damaged(record: &Record, meta: &ObjectMeta) -> bool {
+    let damaged = record.damaged.as_ref();
+    damaged.is_some_and(|facts| are_of(facts, meta))
+}
+
+fn are_of(facts: &FileFacts, meta: &ObjectMeta) -> bool {
+    facts.size == meta.size && facts.etag.is_some() && facts.etag == meta.e_tag
 }
 
 /// A tag of our own spelling for the store's version: the same on every replica, and strong, since

@@ -121,6 +121,7 @@ impl<'a> Place<'a> {
         let sha256 = self.sha256(same, old)?;
         let record = Record {
             file: Some(facts(version, sha256)?),
+            damaged: None,
             audio: old.audio.clone().or(audio),
             ..old.clone()
         };

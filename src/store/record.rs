@@ -17,6 +17,9 @@ pub struct Record {
     /// The file this record was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileFacts>,
+    /// The file as a scrub found it: other bytes than those that were put. Nobody is given them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<FileFacts>,
     /// What is known of its sound: format, channels, duration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio: Option<Value>,
@@ -112,10 +115,23 @@ impl Record {
     /// The digest, while the file is still the one it was taken of.
     #[must_use]
     pub(super) fn sha256(&self, version: Version) -> Option<[u8; 32]> {
-        let facts = self.file.as_ref()?;
-        let same =
-            facts.size == version.length && i128::from(facts.modified_ns) == version.modified_ns;
-        if same { unhex(&facts.sha256) } else { None }
+        let facts = self.file.as_ref().filter(|facts| facts.are_of(version))?;
+        if self.is_damaged(version) {
+            return None;
+        }
+        unhex(&facts.sha256)
+    }
+
+    /// Whether a scrub has found this version of the file to be other bytes than were put.
+    pub(super) fn is_damaged(&self, version: Version) -> bool {
+        let damaged = self.damaged.as_ref();
+        damaged.is_some_and(|facts| facts.are_of(version))
+    }
+}
+
+impl FileFacts {
+    fn are_of(&self, version: Version) -> bool {
+        self.size == version.length && i128::from(self.modified_ns) == version.modified_ns
     }
 }
 

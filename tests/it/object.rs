@@ -8,4 +8,6 @@ mod kills;
 mod presign;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(feature = "cli")]
+mod scrub;
 mod stores;

@@ -435,11 +435,12 @@ impl From<ChangeError> for Failure {
             | ChangeError::Held
             | ChangeError::Young
             | ChangeError::TooLarge(_)
-            | ChangeError::Store(StoreError::NotFound(_) | StoreError::Erased) => Self::FINDINGS,
+            | ChangeError::Store(
+                StoreError::NotFound(_) | StoreError::Erased | StoreError::Damaged,
+            ) => Self::FINDINGS,
             ChangeError::Busy | ChangeError::Store(StoreError::Busy | StoreError::Replaced) => {
                 Self::TRY_AGAIN
             }
-            ChangeError::Bucket => Self::USAGE,
             ChangeError::Unguarded
             | ChangeError::Store(
                 StoreError::Unreachable(_) | StoreError::TimedOut | StoreError::Upstream(_),

@@ -272,6 +272,7 @@ impl Putting<'_> {
         };
         let record = Record {
             file: Some(file),
+            damaged: None,
             audio,
             incoming: None,
             ..old.clone()
@@ -446,7 +447,7 @@ impl Object {
     }
 }
 
-fn facts(meta: &ObjectMeta, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
+pub(super) fn facts(meta: &ObjectMeta, sha256: [u8; 32]) -> Result<FileFacts, ChangeError> {
     let modified_ns = meta.last_modified.timestamp_nanos_opt();
     let modified_ns = modified_ns.ok_or_else(|| io::Error::other("a time out of all bounds"))?;
     Ok(FileFacts {

@@ -107,6 +107,16 @@ fn scrub_tells_what_is_not_as_it_was_put() {
         "{ran:?}"
     );
 
+    let program = place.serve();
+    let url = |id: &str| {
+        let base = format!("http://{}", program.public);
+        let whose = ["--app", "app-1", "--account", "acc", "--base", &base];
+        place.run(&[&["url", id][..], &whose].concat())
+    };
+    let target = url("b").ok();
+    let status = || program.get(target.trim(), &[]).status;
+    assert_eq!(status(), 200);
+
     // One byte rots: neither length nor time tell.
     let path = place.path("storage/app-1/acc/b.wav");
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
@@ -115,6 +125,9 @@ fn scrub_tells_what_is_not_as_it_was_put() {
     std::fs::write(&path, bytes).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(modified).unwrap();
+    let ran = place.run(&["scrub", "--json", "--dry-run"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(status(), 200, "it was to be let alone");
     let ran = place.run(&["scrub", "--json"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(
@@ -124,11 +137,42 @@ fn scrub_tells_what_is_not_as_it_was_put() {
     );
     assert!(ran.err.contains("tonearm::alarm"), "{ran:?}");
 
-    // Written to after it was put.
+    // From now on nobody gets it, and nobody a URL of it.
+    assert_eq!(status(), 500);
+    assert_eq!(url("b").code, Some(74));
+    let ids = "b?appId=app-1&externalAccountId=acc";
+    let asked = format!("/retrieve/authenticated/recordings/{ids}");
+    assert_eq!(ask(program.public, "GET", &asked, &[]).status, 500);
+    // Put again, it is not what is there; put in its place, it is served.
+    let add = |more: &[&str]| {
+        let to = ["--app", "app-1", "--account", "acc", "--id", "b"];
+        place.run(&[&["add", &sample][..], &to, more].concat()).code
+    };
+    assert_eq!(add(&[]), Some(1));
+    assert_eq!(add(&["--replace"]), Some(0));
+    assert_eq!(status(), 200);
+    assert_eq!(place.run(&["scrub"]).code, Some(0));
+
+    // Behind one that was looked at.
+    let ran = place.run(&["scrub", "--json", "--after", "app-1/acc/a.wav"]);
+    assert_eq!(ran.out.lines().count(), 2, "{ran:?}");
+    let ran = place.run(&["scrub", "--after", "app-1/acc/a"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+
+    // Written to after it was put, and brought back as it was.
+    let put = std::fs::read(&path).unwrap();
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     std::fs::write(&path, pattern(10)).unwrap();
     let ran = place.run(&["scrub", "--json"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("\"changed\""), "{ran:?}");
+    assert_eq!(status(), 500);
+    std::fs::write(&path, put).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(modified).unwrap();
+    let ran = place.run(&["scrub"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(status(), 200);
 }
 
 #[test]

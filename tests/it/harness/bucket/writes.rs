@@ -49,6 +49,13 @@ impl FaultyS3 {
         inside.objects.get(key).map(|kept| kept.bytes.clone())
     }
 
+    /// Turns the last byte of what lies there; neither tag nor date tell.
+    pub fn rot(&self, key: &str) {
+        let mut inside = self.inside.lock().unwrap();
+        let kept = inside.objects.get_mut(key).unwrap();
+        *kept.bytes.last_mut().unwrap() ^= 1;
+    }
+
     pub fn keys(&self) -> Vec<String> {
         self.inside
             .lock()
