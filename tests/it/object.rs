@@ -2,6 +2,8 @@
 
 mod cache;
 mod changes;
+#[cfg(feature = "cli")]
+mod confine;
 mod faults;
 mod kills;
 #[cfg(feature = "cli")]
