@@ -7,6 +7,8 @@
 
 #[cfg(feature = "cdn")]
 pub mod cdn;
+#[cfg(any(feature = "cdn", feature = "object"))]
+pub(crate) mod sas;
 
 use crate::recording::UnixTime;
 use crate::sign::{Grant, Keyring, Policy, Refusal, SignedRequest, verify};

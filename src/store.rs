@@ -286,10 +286,11 @@ impl Store {
         path: &MediaPath,
         disposition: Option<&Disposition>,
         life: Duration,
+        now: UnixTime,
     ) -> Result<Option<Presigned>, StoreError> {
         match self {
             Self::Local(_) => Ok(None),
-            Self::Object(object) => object.presigned(path, disposition, life).await,
+            Self::Object(object) => object.presigned(path, disposition, life, now).await,
         }
     }
 

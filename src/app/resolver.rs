@@ -114,7 +114,7 @@ impl App {
         now: UnixTime,
     ) -> Result<Option<(String, UnixTime)>, Rejection> {
         let life = Duration::from_secs(now.until(claims.exp));
-        let presigned = self.store.presigned(&found.path, None, life).await;
+        let presigned = self.store.presigned(&found.path, None, life, now).await;
         let presigned = presigned.map_err(Rejection::Unknown)?;
         Ok(presigned.map(|Presigned { url, life }| (url, now.plus(life.as_secs()))))
     }

@@ -114,7 +114,7 @@ impl Url {
         }
         let life = Duration::from_secs(now.until(claims.exp));
         let disposition = claims.disposition.as_ref();
-        let presigned = store.presigned(&found.path, disposition, life).await;
+        let presigned = store.presigned(&found.path, disposition, life, now).await;
         match presigned.map_err(|error| Failure::new(Failure::IO, error))? {
             Some(presigned) if presigned.life < life && self.ttl.is_some() => {
                 let longest = presigned.life.as_secs();

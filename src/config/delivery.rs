@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Values;
 use super::source::ConfigError;
-use super::text::{path, positive, size, storage, whole_seconds};
-use super::{Storage, Values};
+use super::text::{path, positive, size, whole_seconds};
 use crate::store::CacheSettings;
 
 /// The way of a bucket's bytes.
@@ -29,23 +29,18 @@ impl Values {
         };
         let trust = self.get("cache.trust", whole_seconds)?;
         let session = self.get("object.session_ttl", positive)?;
-        let storage = self.get("storage", storage)?;
         let native = self.get("url.format", |text| Ok(text == "native"))?;
         self.get("cache.size", |_| match cache.slice.checked_mul(16) {
             Some(least) if least <= cache.size => Ok(()),
             _ => Err("at least 16 of cache.slice are needed".to_owned()),
         })?;
-        self.get("object.delivery", |text| match (text, &storage) {
-            ("proxy", _) => Ok(Delivery::Proxy),
-            ("cache", _) => Ok(Delivery::Cache(cache.clone(), trust)),
-            ("presign", _) if !native => {
+        self.get("object.delivery", |text| match text {
+            "proxy" => Ok(Delivery::Proxy),
+            "cache" => Ok(Delivery::Cache(cache.clone(), trust)),
+            "presign" if !native => {
                 Err("url.format has to be native where the bucket gives the URLs".to_owned())
             }
-            ("presign", Storage::Bucket(bucket)) => match bucket.check_presign() {
-                Ok(()) => Ok(Delivery::Presign(session)),
-                Err(error) => Err(error.to_string()),
-            },
-            ("presign", Storage::Directory(_)) => Ok(Delivery::Presign(session)),
+            "presign" => Ok(Delivery::Presign(session)),
             _ => Err("proxy, cache or presign is needed".to_owned()),
         })
     }

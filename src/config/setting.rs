@@ -273,7 +273,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "object.delivery",
         "proxy",
-        "how a bucket's bytes reach listeners: proxy, cache (by slices on local disk) or presign (URLs of the bucket's own; S3 only)",
+        "how a bucket's bytes reach listeners: proxy, cache (by slices on local disk) or presign (URLs of the bucket's own)",
     ),
     row(
         "object.session_ttl",

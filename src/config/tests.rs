@@ -235,17 +235,9 @@ fn deliveries() {
             Err(error) => assert!(!problem.is_empty() && error.contains(problem), "{error}"),
         }
     }
-    for (storage, format, problem) in [
-        ("gs://b", "", "gs:// bucket's own URLs are not made here"),
-        ("az://b", "", "url.format = azure"),
-        (
-            "s3://b",
-            "[url]\nformat = \"bunny\"\ncdn_base_url = \"https://a.example\"\nkey_file = \"k\"\n",
-            "url.format has to be native",
-        ),
-    ] {
-        let file = format!("storage = \"{storage}\"\n{format}[object]\ndelivery = \"presign\"\n");
-        let error = config_of(&file).unwrap_err();
-        assert!(error.contains(problem), "{error}");
-    }
+    let bunny =
+        "[url]\nformat = \"bunny\"\ncdn_base_url = \"https://a.example\"\nkey_file = \"k\"\n";
+    let file = format!("storage = \"s3://b\"\n{bunny}[object]\ndelivery = \"presign\"\n");
+    let error = config_of(&file).unwrap_err();
+    assert!(error.contains("url.format has to be native"), "{error}");
 }

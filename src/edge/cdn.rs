@@ -13,19 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{
     STANDARD as BASE64, URL_SAFE as BASE64URL_PADDED, URL_SAFE_NO_PAD as BASE64URL,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use self::key::KeyError;
 use self::key::Secret;
+use super::sas::Sas;
 use crate::recording::UnixTime;
 use crate::sign::{Claims, Disposition, PathError, check_path};
-
-/// RFC 3986's unreserved bytes stay as they are in a query.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Whose token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,60 +364,11 @@ impl Signer {
         let sas = Sas {
             start: claims.not_before.map(UnixTime::rfc3339).unwrap_or_default(),
             end: claims.exp.rfc3339(),
-            addresses: "",
-            version: "2022-11-02",
-            disposition: "",
+            ..Sas::default()
         };
         let message = sas.message(&format!("/blob/{}{path}", self.key_id));
         let tag = self.secret.hmac_sha256(message.as_bytes())?;
         Ok(sas.query(&BASE64.encode(tag)))
-    }
-}
-
-/// A service SAS that lets one blob be read over HTTPS.
-struct Sas<'a> {
-    start: String,
-    end: String,
-    addresses: &'a str,
-    version: &'a str,
-    disposition: &'a str,
-}
-
-impl Sas<'_> {
-    /// The sixteen lines of versions from 2020-12-06 on.
-    fn message(&self, resource: &str) -> String {
-        let Self {
-            start,
-            end,
-            addresses,
-            version,
-            disposition,
-        } = self;
-        format!(
-            "r\n{start}\n{end}\n{resource}\n\n{addresses}\nhttps\n{version}\nb\n\n\n\n{disposition}\n\n\n"
-        )
-    }
-
-    fn query(&self, signature: &str) -> String {
-        let mut query = String::new();
-        for (name, value) in [
-            ("st", &*self.start),
-            ("se", &self.end),
-            ("sp", "r"),
-            ("sip", self.addresses),
-            ("spr", "https"),
-            ("sv", self.version),
-            ("sr", "b"),
-            ("rscd", self.disposition),
-            ("sig", signature),
-        ] {
-            if !value.is_empty() {
-                let joint = if query.is_empty() { "" } else { "&" };
-                // Writing to a String cannot fail.
-                let _ = write!(query, "{joint}{name}={}", utf8_percent_encode(value, QUERY));
-            }
-        }
-        query
     }
 }
 

@@ -163,12 +163,13 @@ impl Object {
         path: &MediaPath,
         disposition: Option<&Disposition>,
         life: Duration,
+        now: UnixTime,
     ) -> Result<Option<Presigned>, StoreError> {
         let Some(presigner) = &self.presigner else {
             return Ok(None);
         };
         let key = self.key(&path.store_path())?;
-        let url = presigner.url(&key, path, disposition, life);
+        let url = presigner.url(&key, path, disposition, life, now);
         let url = timeout(self.client.timeout, url).await;
         url.map_err(|_| StoreError::TimedOut)?.map(Some)
     }

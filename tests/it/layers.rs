@@ -25,7 +25,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     (
         "store",
         1,
-        &["audio", "recording", "respond", "select", "sign"],
+        &["audio", "edge", "recording", "respond", "select", "sign"],
     ),
     ("rehearse", 1, &["hubspot::names", "recording"]),
     (

@@ -321,6 +321,7 @@ fn azure(vector: &Value) {
         addresses: "203.0.113.0-203.0.113.255",
         version: "2026-10-06",
         disposition: "attachment; filename=\"call.wav\"",
+        ..Sas::default()
     };
     let message = sas.message("/blob/acct/rec/5f0c3a1e/audio.wav");
     assert_eq!(message, text(vector, "string_to_sign"));

@@ -8,14 +8,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
+use zeroize::Zeroizing;
 
 use super::http::Lean;
-use super::presign::Presigner;
+use super::presign::{Account, Presigner, Way};
 use super::{Limits, Object};
 
 /// Whose bucket.
@@ -57,8 +60,10 @@ pub enum BucketError {
     #[error("a prefix is made of letters, digits and . _ ~ - between single slashes")]
     Prefix,
     /// Its own URLs are not to be had.
-    #[error("a {0}:// bucket's own URLs are not made here; {1}")]
-    Presign(&'static str, &'static str),
+    #[error(
+        "an az:// bucket's own URLs are signed with the account's key, in base64 (AZURE_STORAGE_ACCOUNT_KEY)"
+    )]
+    AccountKey,
     /// Endpoint, region or credentials will not do.
     #[error("the bucket cannot be used")]
     Settings(#[source] object_store::Error),
@@ -115,7 +120,7 @@ impl Bucket {
     /// What signs URLs of this bucket.
     ///
     /// # Errors
-    /// [`BucketError::Presign`] for a cloud whose URLs are not made here, or
+    /// [`BucketError::AccountKey`] of an Azure account whose key is not known, or
     /// [`BucketError::Settings`].
     pub fn presigner(
         &self,
@@ -123,22 +128,31 @@ impl Bucket {
         limits: Limits,
         session: Duration,
     ) -> Result<Presigner, BucketError> {
-        self.check_presign()?;
-        let s3 = self.s3(endpoint, limits).map_err(BucketError::Settings)?;
-        Ok(Presigner::new(Arc::new(s3), session))
+        let way = match self.kind {
+            Kind::S3 => self.s3(endpoint, limits).map(Way::S3),
+            Kind::Google => self.google(endpoint, limits).map(Way::Google),
+            Kind::Azure => return Ok(Presigner::new(self.account(endpoint, limits)?, session)),
+        };
+        Ok(Presigner::new(way.map_err(BucketError::Settings)?, session))
     }
 
-    /// Whether URLs of this bucket's own can be had.
-    ///
-    /// # Errors
-    /// [`BucketError::Presign`].
-    pub const fn check_presign(&self) -> Result<(), BucketError> {
-        let instead = match self.kind {
-            Kind::S3 => return Ok(()),
-            Kind::Google => "a CDN's are: url.format = google-cdn",
-            Kind::Azure => "an account's are: url.format = azure",
+    /// An account whose key is known. object_store does not hand out what else signs.
+    fn account(&self, endpoint: Option<&str>, limits: Limits) -> Result<Way, BucketError> {
+        let builder = self.azure(endpoint, limits);
+        let value = |key| builder.get_config_value(&key);
+        let account = value(AzureConfigKey::AccountName);
+        let key = value(AzureConfigKey::AccessKey).map(Zeroizing::new);
+        let (Some(account), Some(key)) = (account, key) else {
+            return Err(BucketError::AccountKey);
         };
-        Err(BucketError::Presign(self.kind.scheme(), instead))
+        let key = BASE64.decode(key.as_bytes());
+        let plain = value(AzureConfigKey::Endpoint).is_some_and(|url| url.starts_with("http://"));
+        Ok(Way::Azure(Account {
+            container: format!("/blob/{account}/{}", self.name),
+            key: key.map_err(|_| BucketError::AccountKey)?.into(),
+            plain,
+            store: builder.build().map_err(BucketError::Settings)?,
+        }))
     }
 
     fn s3(&self, endpoint: Option<&str>, limits: Limits) -> object_store::Result<AmazonS3> {
@@ -161,40 +175,49 @@ impl Bucket {
         client.fold(builder, set).build()
     }
 
+    fn google(
+        &self,
+        endpoint: Option<&str>,
+        limits: Limits,
+    ) -> object_store::Result<GoogleCloudStorage> {
+        let mut builder = GoogleCloudStorageBuilder::from_env()
+            .with_bucket_name(&self.name)
+            .with_retry(retries(limits))
+            .with_http_connector(Lean);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_base_url(endpoint);
+        }
+        let set = |builder: GoogleCloudStorageBuilder, (key, value)| {
+            builder.with_config(GoogleConfigKey::Client(key), value)
+        };
+        let client = client(limits, endpoint).into_iter();
+        client.fold(builder, set).build()
+    }
+
+    fn azure(&self, endpoint: Option<&str>, limits: Limits) -> MicrosoftAzureBuilder {
+        let mut builder = MicrosoftAzureBuilder::from_env()
+            .with_container_name(&self.name)
+            .with_retry(retries(limits))
+            .with_http_connector(Lean);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint.to_owned());
+        }
+        let set = |builder: MicrosoftAzureBuilder, (key, value)| {
+            builder.with_config(AzureConfigKey::Client(key), value)
+        };
+        let client = client(limits, endpoint).into_iter();
+        client.fold(builder, set)
+    }
+
     fn store(
         &self,
         endpoint: Option<&str>,
         limits: Limits,
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let client = client(limits, endpoint).into_iter();
         Ok(match self.kind {
             Kind::S3 => Arc::new(self.s3(endpoint, limits)?),
-            Kind::Google => {
-                let mut builder = GoogleCloudStorageBuilder::from_env()
-                    .with_bucket_name(&self.name)
-                    .with_retry(retries(limits))
-                    .with_http_connector(Lean);
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_base_url(endpoint);
-                }
-                let set = |builder: GoogleCloudStorageBuilder, (key, value)| {
-                    builder.with_config(GoogleConfigKey::Client(key), value)
-                };
-                Arc::new(client.fold(builder, set).build()?)
-            }
-            Kind::Azure => {
-                let mut builder = MicrosoftAzureBuilder::from_env()
-                    .with_container_name(&self.name)
-                    .with_retry(retries(limits))
-                    .with_http_connector(Lean);
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint.to_owned());
-                }
-                let set = |builder: MicrosoftAzureBuilder, (key, value)| {
-                    builder.with_config(AzureConfigKey::Client(key), value)
-                };
-                Arc::new(client.fold(builder, set).build()?)
-            }
+            Kind::Google => Arc::new(self.google(endpoint, limits)?),
+            Kind::Azure => Arc::new(self.azure(endpoint, limits).build()?),
         })
     }
 }

@@ -1,12 +1,16 @@
-//! Buckets: one in this process that does what it is told, moto, azurite, and Garage.
+//! Buckets: one in this process that does what it is told, moto, azurite, fake-gcs-server, and Garage.
 
 pub mod azurite;
 mod garage;
+mod gcs;
+#[cfg(feature = "cli")]
+pub mod goog4;
 mod sigv4;
 mod writes;
 
 pub use azurite::Azurite;
 pub use garage::Garage;
+pub use gcs::Gcs;
 pub use writes::Spoilt;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,8 +21,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use percent_encoding::percent_decode_str;
 use tonearm::store::{CacheSettings, Limits, Object, Slices, Store};
 
 /// What goes wrong with the next GET of a recording.
@@ -85,7 +91,8 @@ impl Inside {
     }
 }
 
-/// An S3 that speaks as much as is needed, and fails as it is told.
+/// An S3 that speaks as much as is needed, and fails as it is told. It understands Google's XML API as
+/// well: what that has of its own are generations, by which conditions go, and the name of a copy's source.
 pub struct FaultyS3 {
     pub addr: SocketAddr,
     inside: Arc<Mutex<Inside>>,
@@ -185,9 +192,33 @@ pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
         .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
 }
 
+/// A client of the bucket called `bucket` at this address, in Google's words.
+pub fn gs(addr: SocketAddr) -> GoogleCloudStorageBuilder {
+    GoogleCloudStorageBuilder::new()
+        .with_base_url(&format!("http://{addr}"))
+        .with_http_connector(tonearm::store::Lean)
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(RetryConfig {
+            max_retries: 0,
+            ..RetryConfig::default()
+        })
+        .with_bucket_name("bucket")
+        .with_bearer_token("token")
+}
+
 pub fn object(store: Arc<dyn ObjectStore>, limits: Limits) -> Store {
     let prefix = Path::parse("pre/fix").unwrap();
     Store::Object(Arc::new(Object::new(store, prefix, limits)))
+}
+
+/// Puts bytes by a store's client, on a runtime of its own.
+fn put(store: &dyn ObjectStore, key: &str, bytes: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let key = Path::parse(key).unwrap();
+    runtime
+        .block_on(store.put(&key, bytes.to_vec().into()))
+        .unwrap();
 }
 
 /// Under which key a recording's file lies.
@@ -204,6 +235,7 @@ struct Asked {
     host: String,
     if_none_match: Option<String>,
     copy_source: Option<String>,
+    if_generation: Option<String>,
     length: usize,
 }
 
@@ -213,7 +245,7 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let path = path.replace("%2B", "+");
+    let path = percent_decode_str(path).decode_utf8().ok()?.into_owned();
     let mut asked = Asked {
         method,
         // A proxy is asked with the whole URL.
@@ -226,6 +258,7 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
         if_match: None,
         if_none_match: None,
         copy_source: None,
+        if_generation: None,
         length: 0,
         host: String::new(),
     };
@@ -243,7 +276,11 @@ fn read(reader: &mut impl std::io::BufRead) -> Option<Asked> {
             "host" => value.clone_into(&mut asked.host),
             "if-match" => asked.if_match = Some(value.to_owned()),
             "if-none-match" => asked.if_none_match = Some(value.to_owned()),
-            "x-amz-copy-source" => asked.copy_source = Some(value.replace("%2B", "+")),
+            "x-amz-copy-source" | "x-goog-copy-source" => {
+                let source = percent_decode_str(value).decode_utf8().ok()?;
+                asked.copy_source = Some(source.into_owned());
+            }
+            "x-goog-if-generation-match" => asked.if_generation = Some(value.to_owned()),
             "content-length" => asked.length = value.parse().ok()?,
             _ => {}
         }
@@ -297,6 +334,18 @@ fn serve(stream: &TcpStream, inside: &Mutex<Inside>) -> std::io::Result<()> {
                 continue;
             }
         }
+        #[cfg(feature = "cli")]
+        if asked.query.contains("X-Goog-Signature") {
+            let signed = goog4::Presigned {
+                method: &asked.method,
+                path: &format!("/bucket/{}", asked.key),
+                query: &asked.query,
+            };
+            if let Err(why) = signed.check(tonearm::server::now()) {
+                plain(stream, "403 Forbidden", why)?;
+                continue;
+            }
+        }
         if asked.query.contains("list-type") {
             plain(stream, "200 OK", &writes::listing(&asked, inside))?;
             continue;
@@ -328,6 +377,11 @@ fn plain(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()
     let text =
         format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nRetry-After: 7\r\n\r\n{body}");
     stream.write_all(text.as_bytes())
+}
+
+/// What Google calls the version of this tag.
+fn generation(etag: &str) -> &str {
+    etag.trim_matches(['"', 'v'])
 }
 
 /// Whether the connection goes on.
@@ -369,7 +423,8 @@ fn answer(
         content.extend(vec![0; *more]);
     }
     let mut head = format!(
-        "HTTP/1.1 {status} OK\r\n{fields}ETag: {etag}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {status} OK\r\n{fields}ETag: {etag}\r\nx-goog-generation: {}\r\nLast-Modified: {}\r\nContent-Length: {}\r\n",
+        generation(etag),
         httpdate::fmt_http_date(kept.modified),
         content.len()
     );
@@ -443,14 +498,9 @@ impl Moto {
         Some(Self { addr, child })
     }
 
-    /// Puts bytes by the store's own client, on a runtime of its own.
+    /// Puts bytes by the store's own client.
     pub fn put(&self, key: &str, bytes: &[u8]) {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_all().build().unwrap();
-        let (store, key) = (s3(self.addr).build().unwrap(), Path::parse(key).unwrap());
-        runtime
-            .block_on(store.put(&key, bytes.to_vec().into()))
-            .unwrap();
+        put(&s3(self.addr).build().unwrap(), key, bytes);
     }
 }
 

