@@ -4,6 +4,7 @@
 
 mod nginx;
 mod setup;
+mod trafficserver;
 mod varnish;
 
 use std::time::{Duration, SystemTime};
