@@ -93,6 +93,7 @@ impl Inside {
 
 /// An S3 that speaks as much as is needed, and fails as it is told. It understands Google's XML API as
 /// well: what that has of its own are generations, by which conditions go, and the name of a copy's source.
+#[derive(Clone)]
 pub struct FaultyS3 {
     pub addr: SocketAddr,
     inside: Arc<Mutex<Inside>>,

@@ -21,17 +21,31 @@ fn limits() -> Limits {
 /// How much is changed until a change is over, counted from a run that nobody kills.
 const MOST: usize = 60;
 
-/// Kills behind each request that changes something; what a listener would get then is checked each
-/// time, and `again` does the same once more.
+/// [`killed_in`] a bucket of its own each time.
 fn killed_anywhere(
     before: impl Fn(&FaultyS3) -> Store,
     change: impl Fn(&Store) -> Result<(), ChangeError>,
     check: impl Fn(&FaultyS3, &str),
     again: impl Fn(&Store, &str),
 ) {
-    for changes in 0..MOST {
+    let fresh = || {
         let s3 = FaultyS3::start();
         let store = before(&s3);
+        (s3, store)
+    };
+    killed_in(fresh, change, check, again);
+}
+
+/// Kills behind each request that changes something; what a listener would get then is checked each
+/// time, and `again` does the same once more.
+fn killed_in(
+    fresh: impl Fn() -> (FaultyS3, Store),
+    change: impl Fn(&Store) -> Result<(), ChangeError>,
+    check: impl Fn(&FaultyS3, &str),
+    again: impl Fn(&Store, &str),
+) {
+    for changes in 0..MOST {
+        let (s3, store) = fresh();
         s3.dies_after(changes);
         let done = change(&store);
         let died = s3.revive();
@@ -79,13 +93,19 @@ fn a_put_is_there_or_not_and_a_second_one_is_success() {
 #[test]
 fn a_put_of_many_parts_is_there_or_not() {
     let bytes = pattern((5 << 20) + 1);
-    killed_anywhere(
-        |s3| {
-            // What is tried out of a store at first is of no interest here.
-            let store = s3.store(limits());
-            assert_eq!(put(&store, "warm", &bytes, &Replace::Never), "Created");
-            store
-        },
+    // What is tried out of a store at first is of no interest here.
+    let s3 = FaultyS3::start();
+    let store = s3.store(limits());
+    assert_eq!(put(&store, "warm", &bytes, &Replace::Never), "Created");
+    let warm = s3.keys();
+    let fresh = || {
+        let keys = s3.keys().into_iter();
+        keys.filter(|key| !warm.contains(key))
+            .for_each(|key| s3.forget(&key));
+        (s3.clone(), store.clone())
+    };
+    killed_in(
+        fresh,
         |store| changed(&put_once(store, &bytes, &Replace::Never)),
         |s3, what| is_one_of(s3, &[None, Some(&bytes)], what),
         |store, what| put_again(store, &bytes, &Replace::Never, what),
