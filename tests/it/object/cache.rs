@@ -33,6 +33,7 @@ struct Cached {
     slices: Arc<Slices>,
     store: Store,
     directory: tempfile::TempDir,
+    began: UnixTime,
 }
 
 impl Cached {
@@ -68,6 +69,7 @@ impl Cached {
             slices,
             store,
             directory,
+            began: now(),
         }
     }
 
@@ -351,6 +353,7 @@ fn what_another_run_left_is_looked_at_before_it_is_believed() {
         slices,
         store,
         directory,
+        ..
     } = cached;
     server.stop();
     drop((slices, store));
@@ -460,7 +463,7 @@ fn what_nobody_asks_for_goes() {
     poll("the slice goes", || cached.files().is_empty().then_some(()));
 }
 
-/// What the store says of a recording at a time; and whether its first bytes are to be had.
+/// What the store says of a recording so many seconds after the beginning; and whether its first bytes are to be had.
 fn look(cached: &Cached, at: u64) -> Result<(), StoreError> {
     let target = cached.server.sign("call.wav");
     let host = cached.server.addr.to_string();
@@ -470,7 +473,7 @@ fn look(cached: &Cached, at: u64) -> Result<(), StoreError> {
         target: &target,
     };
     let grant = verify(request, &keyring(), &Policy::default(), now()).unwrap();
-    let at = UnixTime(now().0 + at);
+    let at = cached.began.plus(at);
     on_a_runtime(async {
         let stored = cached.store.locate(&grant, at).await?;
         let range = ByteRange { first: 0, last: 9 };
