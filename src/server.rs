@@ -14,6 +14,7 @@ mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 mod turns;
+mod unparsed;
 mod wire;
 mod zero_copy;
 

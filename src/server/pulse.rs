@@ -38,6 +38,8 @@ pub(super) struct Pulse {
     between: AtomicBool,
     /// A request has been answered, or is being, since one was awaited.
     asked: AtomicBool,
+    /// Something of a handler's answer may not have left yet.
+    owes: AtomicBool,
     /// As many as there are requests under way, and this one.
     presence: Arc<()>,
 }
@@ -52,6 +54,7 @@ impl Default for Pulse {
             stalled: AtomicBool::new(false),
             between: AtomicBool::new(true),
             asked: AtomicBool::new(false),
+            owes: AtomicBool::new(false),
             presence: Arc::default(),
         }
     }
@@ -79,6 +82,7 @@ impl Pulse {
     /// To be held while a request is under way.
     pub(super) fn presence(&self) -> Arc<()> {
         self.asked.store(true, Ordering::Relaxed);
+        self.owes.store(true, Ordering::Relaxed);
         Arc::clone(&self.presence)
     }
 
@@ -90,6 +94,18 @@ impl Pulse {
     /// Whether one has come since.
     pub(super) fn has_request(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// All that was to be sent so far has been.
+    pub(super) fn flushed(&self) {
+        if !self.is_busy() {
+            self.owes.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what is sent next may be a handler's.
+    pub(super) fn owes(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
     }
 
     /// Whether a request is under way.

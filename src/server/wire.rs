@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use super::frames::Frames;
 use super::pulse::Pulse;
 use super::stream::Stream;
+use super::unparsed;
 use crate::body::Lane;
 
 /// The client's connection preface (RFC 9113 §3.4).
@@ -55,6 +56,8 @@ pub(super) struct Wire {
     frames: Option<Frames>,
     ended: bool,
     pulse: Arc<Pulse>,
+    /// hyper's own answer, as far as it has not been sent.
+    unsent: BytesMut,
 }
 
 impl Wire {
@@ -66,6 +69,7 @@ impl Wire {
             frames: None,
             ended: false,
             pulse,
+            unsent: BytesMut::new(),
         }
     }
 
@@ -232,13 +236,38 @@ impl AsyncRead for Wire {
     }
 }
 
+impl Wire {
+    /// Takes hyper's own answer over, to send it with the flush.
+    fn take_over(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.lines.is_none() || self.pulse.owes() {
+            return None;
+        }
+        self.unsent = unparsed::with_field(bytes)?;
+        Some(bytes.len())
+    }
+
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match self.take_over(buf) {
+            Some(taken) => Poll::Ready(Ok(taken)),
+            None => Pin::new(&mut self.stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -246,6 +275,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [head] = bufs
+            && let Some(taken) = self.take_over(head)
+        {
+            return Poll::Ready(Ok(taken));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -254,6 +288,9 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(cx))?;
+        // hyper flushes when it has nothing more to send.
+        self.pulse.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

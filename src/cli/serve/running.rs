@@ -94,7 +94,11 @@ impl Running {
                 end_of_admin.clone(),
                 Share::alone(),
             );
-            tokio::spawn(serve_admin);
+            tokio::spawn(async move {
+                if let Err(error) = serve_admin.await {
+                    tracing::error!(%error, "the admin listener cannot be used");
+                }
+            });
             service::ready();
             self.wait_for_stop(&mut signals, certificate.as_mut()).await;
             service::stopping();

@@ -81,6 +81,7 @@ impl Response {
         );
         if self.is_hypers_own() {
             assert_eq!(self.field("connection"), Some("close"), "{self:?}");
+            assert_eq!(self.field("cache-control"), Some("no-store"), "{self:?}");
             return;
         }
         for (name, value) in [

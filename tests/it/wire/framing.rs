@@ -386,6 +386,40 @@ fn targets_past_their_limit() {
 }
 
 #[test]
+fn what_cannot_be_parsed_is_never_stored() {
+    let (server, target) = with_call();
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100 * 1024));
+    let large = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(200 * 1024));
+    let ask = |method: &str, target: &str, field: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{field}\r\n")
+    };
+    // First on the connection, and behind answers of each kind: none, in memory, from the file, refused.
+    let before = [
+        (String::new(), None),
+        (ask("OPTIONS", "*", ""), Some(204)),
+        (ask("GET", &target, "Range: bytes=0-9\r\n"), Some(206)),
+        (ask("GET", &target, ""), Some(200)),
+        (ask("GET", "/nowhere", ""), Some(404)),
+    ];
+    for (unparsed, status) in [
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\0\x01", 400),
+        ("GET / HTTP/3.0\r\n\r\n", 400),
+        (&*long, 414),
+        (&large, 431),
+    ] {
+        for (first, answered) in &before {
+            let responses = answers(&server, format!("{first}{unparsed}"));
+            let expected: Vec<_> = answered.iter().copied().chain([status]).collect();
+            assert_eq!(statuses(&responses), expected, "{first:?}");
+            let head = responses.last().unwrap();
+            assert_eq!(head.field("content-length"), Some("0"), "{first:?}");
+            assert_eq!(head.field("cache-control"), Some("no-store"), "{first:?}");
+        }
+    }
+}
+
+#[test]
 fn a_url_that_is_long_by_its_scheme_and_host_alone_is_not_too_long() {
     let (server, target) = with_call();
     let padded = format!("{target}&{}", "x".repeat(2048 - target.len() - 1));
