@@ -1,6 +1,6 @@
 //! Clients: honest ones that seek and look at every byte, and the sockets of the others.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-pub fn ask(stream: &mut TcpStream, method: &str, target: &str, fields: &str) -> Result<()> {
+pub fn ask(stream: &mut impl Write, method: &str, target: &str, fields: &str) -> Result<()> {
     let head = format!("{method} {target} HTTP/1.1\r\nHost: rec.example.com\r\n{fields}\r\n");
     Ok(stream.write_all(head.as_bytes())?)
 }

@@ -6,6 +6,7 @@ mod client;
 mod connections;
 mod faults;
 mod subject;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -129,6 +130,11 @@ fn main() -> Result<()> {
             "tonearm",
             faults::mutated(&mut fresh()?, &call, scale),
         );
+    }
+    if wanted("tls") {
+        for (what, server, figures) in tls::beside_nginx(&asked.program, &place)? {
+            print(&what, server, Ok(figures));
+        }
     }
     if wanted("soak") && asked.minutes > 0 {
         let time = Duration::from_secs(asked.minutes * 60);

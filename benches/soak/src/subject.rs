@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{byte_at, once};
+use crate::client::byte_at;
 
 pub const TOKEN: &str = "Authorization: Bearer aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n";
 const TOKENS: &str = "pbx 3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547\n";
@@ -90,7 +90,12 @@ impl Place {
             let line = lines.next().context("it does not start")??;
             Ok(line.strip_prefix(before).context("no address")?.parse()?)
         };
-        let public = address("listening on http://")?;
+        let scheme = if settings.iter().any(|(name, _)| *name == "TONEARM_TLS_KEY") {
+            "https"
+        } else {
+            "http"
+        };
+        let public = address(&format!("listening on {scheme}://"))?;
         let admin = address("admin on http://")?;
         Ok(Subject {
             name: "tonearm",
@@ -114,16 +119,30 @@ impl Place {
 
     /// nginx on the same files, hardened as its guides say; `None` where it is not installed.
     pub fn nginx(&self) -> Result<Option<Subject>> {
+        self.start_nginx(2, "", "")
+    }
+
+    /// The same with the certificate and key that tonearm has, one worker, and sessions that are resumed.
+    pub fn nginx_with_tls(&self) -> Result<Option<Subject>> {
+        let root = self.root.path().display();
+        let tls = format!(
+            "ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem;\n\
+             ssl_protocols TLSv1.3; ssl_session_cache shared:tls:10m;\n"
+        );
+        self.start_nginx(1, "ssl", &tls)
+    }
+
+    fn start_nginx(&self, workers: usize, listen: &str, more: &str) -> Result<Option<Subject>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let root = self.root.path().display();
         let text = format!(
-            "daemon off; master_process on; user root; worker_processes 2; pid {root}/nginx.pid;\n\
+            "daemon off; master_process on; user root; worker_processes {workers}; pid {root}/nginx.pid;\n\
              error_log {root}/nginx.log; worker_rlimit_nofile 20000;\n\
              events {{ worker_connections 12000; }}\n\
              http {{ access_log off; sendfile on;\n\
              client_header_timeout 10s; keepalive_timeout 60s; send_timeout 30s;\n\
              reset_timedout_connection on;\n\
-             server {{ listen 127.0.0.1:{port} backlog=4096; root {root}/store; }} }}\n"
+             {more}server {{ listen 127.0.0.1:{port} {listen} backlog=4096; root {root}/store; }} }}\n"
         );
         fs::write(self.path("nginx.conf"), text)?;
         let mut command = Command::new("nginx");
@@ -139,7 +158,7 @@ impl Place {
             child,
         };
         for _ in 0..100 {
-            if once(subject.public, "/1/2/call.wav", "Range: bytes=0-9\r\n").is_ok() {
+            if TcpStream::connect(subject.public).is_ok() {
                 return Ok(Some(subject));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -178,6 +197,16 @@ impl Subject {
             .split_whitespace()
             .filter_map(|pid| pid.parse().ok());
         std::iter::once(pid).chain(children).collect()
+    }
+
+    /// Holds all of its threads to one core.
+    pub fn hold_to_core(&self, core: usize) -> Result<()> {
+        for process in self.processes() {
+            let mut command = Command::new("taskset");
+            command.args(["-acp", &core.to_string(), &process.to_string()]);
+            ensure!(command.output()?.status.success(), "no taskset");
+        }
+        Ok(())
     }
 
     /// Resident memory, in KiB.
