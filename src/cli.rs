@@ -12,6 +12,7 @@ mod inspect;
 mod keys;
 mod load;
 mod log;
+mod panics;
 mod rehearse;
 mod retention;
 mod scrub;

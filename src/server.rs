@@ -21,10 +21,12 @@ mod zero_copy;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,10 +43,18 @@ use self::turns::Turns;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
 use crate::recording::UnixTime;
+use crate::respond::http_date;
 
 /// Longest pause after an accept that failed for want of something.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
+
+/// Who has run out of descriptors accepts again when so many can be had at once. Taken one by one as
+/// they come free, they would be those that the admin listener's connections give back, and those that
+/// files are opened with.
+const ROOM: usize = 16;
+/// How often that is looked at.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 
 /// What a listener allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +166,7 @@ pub async fn run<H: Handler>(
     let reserve = Arc::new(Reserve::new(&socket, settings.reserve)?);
     let listener = TcpListener::from_std(socket)?;
     let (door, mut inbox) = share.open();
-    let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let turns = Arc::new(Turns::default());
     let serving = Arc::clone(&turns);
     let serving = tokio::spawn(async move { serving.serve().await });
@@ -180,17 +189,17 @@ pub async fn run<H: Handler>(
             reserve.fill();
         });
     };
-    let mut pause = MIN_PAUSE;
+    let (mut pause, mut exhausted) = (MIN_PAUSE, false);
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             handed = inbox.handed() => handed.map(Some),
-            accepted = accept(&listener, &door, &settings) => accepted,
+            accepted = accept(&listener, &door, &settings, exhausted) => accepted,
         };
         match accepted {
             Ok(kept) => {
-                pause = MIN_PAUSE;
+                (pause, exhausted) = (MIN_PAUSE, false);
                 kept.into_iter().for_each(&serve);
             }
             Err(error) if is_of_one_connection(&error) || reserve.give() => {}
@@ -199,6 +208,7 @@ pub async fn run<H: Handler>(
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
+                exhausted = settings.reserve == 0;
             }
         }
     }
@@ -274,12 +284,22 @@ async fn accept(
     listener: &TcpListener,
     door: &Door,
     settings: &Settings,
+    exhausted: bool,
 ) -> io::Result<Option<Kept>> {
     while door.is_full(settings.connections) {
         tokio::time::sleep(MIN_PAUSE).await;
     }
+    // One who has no connection at all will not find more later.
+    while exhausted && !has_room(listener) && door.is_full(1) {
+        tokio::time::sleep(LOOK_FOR_ROOM).await;
+    }
     let (stream, peer) = listener.accept().await?;
     Ok(door.keep(stream, peer))
+}
+
+fn has_room(listener: &TcpListener) -> bool {
+    let more = (0..ROOM).map(|_| listener.as_fd().try_clone_to_owned());
+    more.collect::<io::Result<Vec<_>>>().is_ok()
 }
 
 /// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
@@ -307,6 +327,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// The Date of an answer, where hyper would write a wrong one: it writes none that is earlier than
+/// the last, and stands still for an hour when the clock is set back by one (RFC 9110 §6.6.1).
+fn date(now: UnixTime) -> Option<HeaderValue> {
+    static LATEST: AtomicU64 = AtomicU64::new(0);
+    let latest = LATEST.load(Ordering::Relaxed);
+    if now.0 > latest {
+        LATEST.store(now.0, Ordering::Relaxed);
+    }
+    // By a second of grace: two threads may read the clock on either side of one.
+    if now.0 + 1 >= latest {
+        return None;
+    }
+    HeaderValue::try_from(http_date(now)).ok()
 }
 
 /// The calendar's time.

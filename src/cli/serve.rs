@@ -15,7 +15,9 @@ use self::running::{Own, Running};
 use super::certificate::Certificate;
 use super::handed::Handed;
 use super::storage::open_to_serve;
-use super::{Failure, Outcome, confine, environment, load_keyring, log, now, print, reachable};
+use super::{
+    Failure, Outcome, confine, environment, load_keyring, log, now, panics, print, reachable,
+};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config::{Config, Flags, Storage, Values, keyring};
@@ -69,6 +71,7 @@ impl Serve {
         let handed = Handed::take(&environment())
             .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
         let log = log::begin_apart(&config);
+        panics::watch();
         let descriptors = raise_descriptor_limit();
         if config.server.connections == 0 {
             config.server.connections = most_connections(descriptors);
@@ -92,6 +95,7 @@ impl Serve {
         announce(&config, &store, &public, &admin)?;
         let metrics = Metrics::default()
             .of_server(log.dropped(), now().0)
+            .of_panics(panics::count)
             .confined(confined);
         let metrics = Arc::new(of_cache(metrics, &store));
         let certificate = config.tls.clone().zip(pair);

@@ -119,6 +119,14 @@ impl Metrics {
         );
     }
 
+    /// Tells of panics.
+    #[must_use]
+    pub fn of_panics(mut self, panics: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        let help = "Panics, each of which has ended what it was about";
+        self.registry.register("panics", help, Read(panics));
+        self
+    }
+
     /// Tells of log lines that were lost, and of when this server started, Unix seconds.
     #[must_use]
     pub fn of_server(

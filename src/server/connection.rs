@@ -25,7 +25,7 @@ use super::pulse::{Finding, Pulse, Watch, tick};
 use super::share::Place;
 use super::turns::Turns;
 use super::wire::{Protocol, Seen, Wire};
-use super::{Arrival, Handler, Settings, instant, now};
+use super::{Arrival, Handler, Settings, date, instant, now};
 use crate::body::{FileBody, Lane};
 
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
@@ -201,11 +201,12 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
     type Future = Pin<Box<dyn Future<Output = Result<Response<FileBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let now = now();
         let arrival = Arrival {
             peer: self.peer,
             client: self.peer.ip(),
             is_secure: self.is_secure,
-            now: now(),
+            now,
             at: instant(),
             lane: self.lane.clone(),
             content_length_seen: self.seen.content_length.load(Ordering::Relaxed),
@@ -214,11 +215,14 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
         let response = Arc::clone(&self.handler).handle(request, arrival);
         let presence = self.pulse.presence();
         let window = self.window;
+        let answered = move |mut response: Response<FileBody>| {
+            if let Some(date) = date(now) {
+                response.headers_mut().insert(http::header::DATE, date);
+            }
+            Ok(response.map(|body| body.holding(presence).by(window)))
+        };
         // An async block would have room for the whole future twice.
-        Box::pin(
-            response
-                .map(move |response| Ok(response.map(|body| body.holding(presence).by(window)))),
-        )
+        Box::pin(response.map(answered))
     }
 }
 

@@ -43,9 +43,12 @@ impl Held {
     }
 
     fn is_current(&self, now: UnixTime) -> bool {
-        self.located <= now
-            && self.located.until(now) < MOST
-            && self.witnesses.iter().all(Witness::agrees)
+        self.is_young(now) && self.witnesses.iter().all(Witness::agrees)
+    }
+
+    /// What was located in the future was located before the clock was set back.
+    fn is_young(&self, now: UnixTime) -> bool {
+        self.located <= now && self.located.until(now) < MOST
     }
 }
 
@@ -125,6 +128,6 @@ impl Cache {
 
     /// Lets go of what was not located lately.
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.0.retain(|_, held| held.located.until(now) < MOST);
+        self.0.retain(|_, held| held.is_young(now));
     }
 }

@@ -70,7 +70,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
             "store",
         ],
     ),
-    ("server", 2, &["body", "recording"]),
+    ("server", 2, &["body", "recording", "respond"]),
     (
         "app",
         2,

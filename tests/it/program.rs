@@ -8,6 +8,7 @@ mod confine;
 mod curl;
 mod descriptors;
 mod doctor;
+mod faults;
 mod handover;
 mod hubspot;
 mod ingest;

@@ -13,6 +13,7 @@ mod framing;
 mod http2;
 pub mod ingest;
 mod limits;
+mod mutated;
 mod preconditions;
 #[cfg(feature = "hubspot")]
 mod proxies;

@@ -314,6 +314,9 @@ impl fmt::Debug for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the server of the test that failed: {self:?}");
+        }
         // It may have ended already, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();

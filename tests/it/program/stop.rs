@@ -64,6 +64,38 @@ fn a_stop_lets_running_responses_finish_and_takes_no_more() {
     }
 }
 
+/// The figure of a release build is in docs/operations.md.
+#[test]
+fn a_hundred_downloads_that_are_under_way_come_to_their_end() {
+    const DOWNLOADS: usize = 100;
+    let place = Place::new();
+    let bytes = &big()[..4 << 20];
+    place.put("call.wav", bytes);
+    let mut program = place.serve_with(&["--workers", "2"], &[]);
+    let url = place.url("call", &program, &[]);
+    let begin = |_| {
+        let mut client = program.connect();
+        client.set_receive_buffer(64 * 1024);
+        client.ask("GET", program.target(&url), &[]);
+        assert_eq!(client.head().status, 200);
+        client
+    };
+    let clients: Vec<_> = (0..DOWNLOADS).map(begin).collect();
+    program.signal(Signal::TERM);
+    program.wait_log("stopping", 1);
+    poll("connections are refused", || {
+        TcpStream::connect(program.public).err()
+    });
+    std::thread::scope(|scope| {
+        for mut client in clients {
+            scope.spawn(move || assert!(client.exactly(bytes.len()) == bytes, "other bytes"));
+        }
+    });
+    assert_eq!(program.wait(), 0, "{program:?}");
+    let whole = "outcome=\"complete\"";
+    assert_eq!(program.log().matches(whole).count(), DOWNLOADS);
+}
+
 #[test]
 fn the_drain_deadline_ends_a_client_that_does_not_read() {
     let (_place, mut program, client) = in_mid_body(&[("TONEARM_LIMITS_DRAIN", "300ms")]);

@@ -1,7 +1,15 @@
-//! Files that change while they are sent: never padded, never spliced.
+//! Files that change while they are sent: never padded, never spliced. And a fault of the program's own.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tonearm::body::FileBody;
+use tonearm::server::{self, Arrival, Handler, Settings, Share};
 
 use crate::harness::raw::Client;
 use crate::harness::{Server, pattern};
@@ -181,4 +189,50 @@ fn a_young_file_rewritten_in_place_is_exact_to_the_cut() {
         file.write_all_at(&vec![b'x'; 1 << 20], at << 20).unwrap();
     }
     check_cut(&server, client, begun, &pattern(LARGE));
+}
+
+/// A fault of the program's own.
+struct Panicking;
+
+impl Handler for Panicking {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<FileBody> {
+        assert_ne!(request.uri().path(), "/panic", "on purpose");
+        Response::new(FileBody::new(Vec::new(), None))
+    }
+}
+
+#[test]
+fn a_panic_ends_its_connection_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let server = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let settings = Settings::default();
+        let run = server::run(
+            listener,
+            Arc::new(Panicking),
+            settings,
+            stop,
+            Share::alone(),
+        );
+        runtime.enable_all().build().unwrap().block_on(run).unwrap()
+    });
+    let mut other = Client::connect(addr);
+    let ask = |client: &mut Client| {
+        client.ask("GET", "/", &[]);
+        assert_eq!(client.head().status, 200);
+    };
+    ask(&mut other);
+    for _ in 0..3 {
+        let mut client = Client::connect(addr);
+        client.ask("GET", "/panic", &[]);
+        assert!(client.is_closed());
+        ask(&mut other);
+    }
+    ask(&mut Client::connect(addr));
+    drop(other);
+    shutdown.cancel();
+    assert_eq!(server.join().unwrap().cut, 0);
 }
