@@ -3,7 +3,10 @@
 //!
 //! `cargo bench --bench delivery` prints, in turns of A and B:
 //! - how much later than the store's own the first byte of a range comes through `proxy`;
-//! - the throughput of a warm `cache` over that of a directory, whole and by seeks of 64 KiB;
+//! - the throughput of a warm `cache` over that of a directory, whole and by seeks of 64 KiB, and, beside
+//!   it, that of a second server of the same directory over the first: what the measure itself is worth.
+//!   One connection at a time to one worker; as the kernel places them, then server and reader on a core
+//!   each, then both on one (taskset of util-linux does that);
 //! - what a stream costs whose listener does not read, in the process and in the kernel's sockets.
 #![forbid(unsafe_code)]
 #![expect(
@@ -32,15 +35,62 @@ fn main() {
     std::fs::create_dir_all(&storage).unwrap();
     std::fs::write(storage.join("call.wav"), &bytes).unwrap();
     let bucket = bucket(bytes);
+    for placed in [
+        Placed("as the kernel places them", None),
+        Placed("on a core each", Some(["0", "1"])),
+        Placed("on one core", Some(["0", "0"])),
+    ] {
+        compared(place.path(), bucket, &placed);
+    }
     let proxy = Server::start(place.path(), &[("OBJECT_DELIVERY", "proxy")], Some(bucket));
     let cache = Server::start(place.path(), &[("OBJECT_DELIVERY", "cache")], Some(bucket));
     let local = Server::start(place.path(), &[], None);
     first_byte(bucket, &proxy);
-    throughput(&local, &cache);
-    seeks(&local, &cache);
     unread("proxy", &proxy);
     unread("cache", &cache);
     unread("a directory", &local);
+}
+
+/// Where servers and the one who reads from them run.
+struct Placed(&'static str, Option<[&'static str; 2]>);
+
+impl Placed {
+    fn place(&self, servers: [&Server; 3]) {
+        let Some([servers_core, readers_core]) = self.1 else {
+            return;
+        };
+        let readers = (std::process::id(), readers_core);
+        for (pid, core) in servers
+            .map(|server| (server.child.id(), servers_core))
+            .into_iter()
+            .chain([readers])
+        {
+            // All threads of a server; of this process the one that reads, which is the first.
+            let all = if pid == readers.0 { "-cp" } else { "-acp" };
+            let mut taskset = Command::new("taskset");
+            taskset.args([all, core, &pid.to_string()]);
+            assert!(taskset.stdout(Stdio::null()).status().unwrap().success());
+        }
+    }
+}
+
+/// A directory, the same by a second server, and a cache, each with one worker.
+fn compared(place: &Path, bucket: SocketAddr, placed: &Placed) {
+    let one = ("WORKERS", "1");
+    let cache = [
+        one,
+        ("OBJECT_DELIVERY", "cache"),
+        ("CACHE_DIRECTORY", "one"),
+    ];
+    let cache = Server::start(place, &cache, Some(bucket));
+    let local = Server::start(place, &[one], None);
+    let again = Server::start(place, &[one], None);
+    placed.place([&cache, &local, &again]);
+    println!("{}:", placed.0);
+    for (what, other) in [("a second server of it", &again), ("cache", &cache)] {
+        throughput(what, &local, other);
+        seeks(what, &local, other);
+    }
 }
 
 /// The bucket: HEAD and GET of `call.wav`, with ranges; nothing else is there.
@@ -232,28 +282,43 @@ fn first_byte(bucket: SocketAddr, proxy: &Server) {
     );
 }
 
-fn throughput(local: &Server, cache: &Server) {
+/// Prints how much faster `b` is than `a`, taken in turns.
+fn ratio(a: Vec<Duration>, b: Vec<Duration>, of: f64, what: &str) {
+    let pairs = a.iter().zip(&b);
+    let mut ratios: Vec<_> = pairs
+        .map(|(a, b)| a.as_secs_f64() / b.as_secs_f64())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let quartile = |quarters: usize| ratios[(ratios.len() - 1) * quarters / 4];
+    let turns = ratios.len();
+    println!(
+        "  {what} {:.0}/s to {:.0}/s: ratio {:.2}, half of {turns} turns {:.2} to {:.2}",
+        of / median(b),
+        of / median(a),
+        quartile(2),
+        quartile(1),
+        quartile(3),
+    );
+}
+
+fn throughput(what: &str, local: &Server, other: &Server) {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for count in 0..=40 {
         // On new connections: a worker may share its core with the one who reads, for as long as a
         // connection lasts.
         let one = local.client().range(0, LENGTH)[1];
-        let other = cache.client().range(0, LENGTH)[1];
+        let two = other.client().range(0, LENGTH)[1];
         // The first of each warms what there is to warm.
         if count > 0 {
             a.push(one);
-            b.push(other);
+            b.push(two);
         }
     }
     let mib = f64::from(u32::try_from(LENGTH >> 20).unwrap());
-    let (a, b) = (mib / median(a), mib / median(b));
-    println!(
-        "whole: a directory {a:.0} MiB/s, cache {b:.0} MiB/s: ratio {:.2} (medians of 40)",
-        b / a
-    );
+    ratio(a, b, mib, &format!("whole, {what} to a directory: MiB"));
 }
 
-fn seeks(local: &Server, cache: &Server) {
+fn seeks(what: &str, local: &Server, other: &Server) {
     const ROUND: usize = 500;
     let (mut a, mut b) = (Vec::new(), Vec::new());
     // As above, on a new connection.
@@ -265,14 +330,15 @@ fn seeks(local: &Server, cache: &Server) {
         }
         begin.elapsed()
     };
-    for _ in 0..15 {
+    for _ in 0..20 {
         a.push(round(local));
-        b.push(round(cache));
+        b.push(round(other));
     }
-    let (a, b) = (500. / median(a), 500. / median(b));
-    println!(
-        "seeks of 64 KiB: a directory {a:.0}/s, cache {b:.0}/s: ratio {:.2} (medians of 15 rounds)",
-        b / a
+    ratio(
+        a,
+        b,
+        500.,
+        &format!("seeks of 64 KiB, {what} to a directory:"),
     );
 }
 
