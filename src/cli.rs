@@ -14,6 +14,7 @@ mod load;
 mod log;
 mod panics;
 mod rehearse;
+mod renewal;
 mod retention;
 mod scrub;
 mod serve;

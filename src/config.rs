@@ -25,6 +25,7 @@ pub use self::setting::{SETTINGS, Setting};
 pub use self::source::{ConfigError, Source, Value};
 pub use self::text::duration;
 pub use self::values::{Flags, Values};
+use crate::acme;
 use crate::app::{BaseUrl, Forwarding, Resolver};
 use crate::edge::cdn::{Format, Signer};
 use crate::hubspot::path::ApiVersion;
@@ -141,6 +142,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The certificate of the public listener, if it speaks TLS.
     pub tls: Option<tls::Files>,
+    /// How it is had, if by ACME.
+    pub acme: Option<acme::Settings>,
     /// Whose word on a client's address is taken.
     pub forwarding: Forwarding,
     /// Whether each connection begins with a PROXY header.

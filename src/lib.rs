@@ -27,6 +27,7 @@
 //! | [`server`] | when a connection begins and ends |
 //! | [`app`] | one request to one response |
 //! | [`admin`] | health, readiness, metrics |
+//! | `acme` | when a certificate is asked for, and how that a name is ours is shown (feature `acme`) |
 //! | `rehearse`, `doctor` | a fake HubSpot; what an endpoint lacks for the real one (feature `hubspot`) |
 //! | `config`, `cli` | what was typed to what is done (feature `cli`) |
 //!
@@ -55,6 +56,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "acme")]
+pub mod acme;
 pub mod admin;
 pub mod app;
 pub mod audio;

@@ -52,6 +52,7 @@ pub struct Metrics {
     handshakes: Family<HandshakeLabels, Counter>,
     certificate_reloads: AtHand<OutcomeLabel, Counter, 2>,
     certificate_days: MaybeGauge,
+    certificate_orders: AtHand<OutcomeLabel, Counter, 2>,
     refusals: Family<ReasonLabel, Counter>,
     questions: Family<OutcomeLabel, Counter>,
     signatures: Family<VerdictLabel, Counter>,
@@ -97,6 +98,9 @@ impl Default for Metrics {
                 ["ok", "failed"].map(|outcome| OutcomeLabel { outcome }),
             ),
             certificate_days: MaybeGauge::default(),
+            certificate_orders: AtHand::new(
+                ["ok", "failed"].map(|outcome| OutcomeLabel { outcome }),
+            ),
             refusals: Family::default(),
             questions: Family::default(),
             signatures: Family::default(),
@@ -163,6 +167,13 @@ impl Metrics {
     /// Tells how many days are left until the certificate ends.
     pub fn certificate_days(&self, days: f64) {
         self.certificate_days.0.set(days);
+    }
+
+    /// Counts a certificate that was asked for by ACME.
+    pub fn ordered(&self, ok: bool) {
+        let outcome = if ok { "ok" } else { "failed" };
+        self.certificate_orders
+            .with(OutcomeLabel { outcome }, Counter::inc);
     }
 
     /// Counts a reload of the certificate.

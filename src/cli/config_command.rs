@@ -7,6 +7,7 @@ use super::certificate::Certificate;
 use super::{Failure, Outcome, load_keyring, print};
 use crate::config::Values;
 use crate::config::keyring::load_tokens;
+use crate::recording::UnixTime;
 
 /// Commands of `tonearm config`.
 #[derive(Debug, Subcommand)]
@@ -54,8 +55,12 @@ fn check(values: &Values) -> Outcome {
         ));
     }
     if let Some(files) = &config.tls {
-        let (tls, _) = Certificate::load(files)?;
-        print(&format!("{files}: until {}", tls.ends().rfc3339()));
+        let (tls, _) = Certificate::load(files, config.acme.as_ref())?;
+        match (&config.acme, tls.ends()) {
+            (None, ends) => print(&format!("{files}: until {}", date(ends))),
+            (Some(acme), None) => print(&format!("{acme}: no certificate yet")),
+            (Some(acme), ends) => print(&format!("{acme}: until {}", date(ends))),
+        }
     }
     if let Some(path) = &config.ingest_tokens {
         let tokens = load_tokens(path)?;
@@ -76,12 +81,16 @@ fn check(values: &Values) -> Outcome {
     Ok(0)
 }
 
+fn date(time: Option<UnixTime>) -> String {
+    time.map(UnixTime::rfc3339).unwrap_or_default()
+}
+
 /// A file that says the same, with each value's source behind it.
 fn show(values: &Values) -> String {
     let mut lines = Vec::new();
     let mut section = "";
     for (setting, value) in values.rows() {
-        let (above, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        let (above, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
         if above != section {
             section = above;
             lines.push(format!("\n[{section}]"));
@@ -95,7 +104,9 @@ fn show(values: &Values) -> String {
 }
 
 fn written(key: &str, text: &str) -> String {
-    if key.starts_with("resolver.allowed") || key == "trusted_proxies" {
+    if key.starts_with("resolver.allowed")
+        || ["trusted_proxies", "tls.acme.domains", "tls.acme.contact"].contains(&key)
+    {
         let members: Vec<_> = text.split(',').filter(|id| !id.is_empty()).collect();
         return format!("{members:?}");
     }

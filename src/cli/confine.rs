@@ -1,8 +1,8 @@
 //! What is left to a server that has started, by the kernel's own rule (Landlock).
 //!
 //! Decides what it may still reach: its store, and the directories of what SIGHUP reads again. It
-//! runs no program, listens on nothing further and, unless its store is a bucket, connects to
-//! nothing. What is open stays open. Holds for this thread and those it starts.
+//! runs no program, listens on nothing further and, unless its store is a bucket or its certificate ACME's,
+//! connects to nothing. What is open stays open. Holds for this thread and those it starts.
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,10 @@ impl Reach {
                 }
             }
         }
+        if let Some(acme) = &config.acme {
+            reach.write.push(acme.cache.clone());
+            reach.connect();
+        }
         // The directory, since another file is renamed into place; and the one that a link leads to.
         let tls = config.tls.as_ref();
         for file in [
@@ -67,6 +71,16 @@ impl Reach {
             reach.read.extend(both.map(|file| directory(file)));
         }
         reach
+    }
+}
+
+impl Reach {
+    /// Connects to hosts, whose names are resolved by what the system's files say.
+    fn connect(&mut self) {
+        self.connects = true;
+        let system = ["/etc", "/usr", "/run/systemd/resolve"].map(PathBuf::from);
+        self.read
+            .extend(system.into_iter().filter(|path| path.is_dir()));
     }
 }
 

@@ -6,8 +6,10 @@ use std::net::TcpListener;
 use anyhow::{Context as _, bail};
 use listenfd::ListenFd;
 
-/// The name of the admin listener's socket (`FileDescriptorName=`); any other is the public one's.
+/// The name of the admin listener's socket (`FileDescriptorName=`), and of the one that answers ACME by
+/// http-01; any other is the public one's.
 const ADMIN: &str = "admin";
+const ACME: &str = "acme";
 /// The variable with all names, between colons.
 pub(super) const NAMES: &str = "LISTEN_FDNAMES";
 
@@ -16,6 +18,7 @@ pub(super) const NAMES: &str = "LISTEN_FDNAMES";
 pub(super) struct Handed {
     pub(super) public: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
+    pub(super) acme: Option<TcpListener>,
 }
 
 impl Handed {
@@ -35,10 +38,10 @@ impl Handed {
             }
             let name = names.map(|names| names.split(':').nth(at).unwrap_or_default());
             let of_admin = name.map_or(at == 1, |name| name == ADMIN);
-            let place = if of_admin {
-                &mut handed.admin
-            } else {
-                &mut handed.public
+            let place = match name {
+                _ if of_admin => &mut handed.admin,
+                Some(ACME) => &mut handed.acme,
+                _ => &mut handed.public,
             };
             if place.replace(socket).is_some() {
                 bail!(

@@ -14,6 +14,7 @@ use clap::Args;
 use self::running::{Own, Running};
 use super::certificate::Certificate;
 use super::handed::Handed;
+use super::renewal::Renewal;
 use super::storage::open_to_serve;
 use super::{
     Failure, Outcome, confine, environment, load_keyring, log, now, panics, print, reachable,
@@ -79,7 +80,9 @@ impl Serve {
         let store = open_to_serve(&config)?;
         let ingest = open_ingest(&config, &store)?;
         let cdn = signer(&config)?;
-        let pair = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let tls = config.tls.as_ref();
+        let pair = tls.map(|files| Certificate::load(files, config.acme.as_ref()));
+        let pair = pair.transpose()?;
         let or_bind = |handed: Option<TcpListener>, address, flag| match handed {
             Some(listener) => Ok(listener),
             None => bind(address, flag),
@@ -91,6 +94,8 @@ impl Serve {
         let unavailable = |error| Failure::new(Failure::UNAVAILABLE, error);
         // Before anybody learns that we run: a signal must not find its default, which is to kill.
         let own = Own::new().map_err(unavailable)?;
+        let tls = pair.as_ref().map(|(tls, _)| tls);
+        let renewal = Renewal::of(&config, tls, handed.acme)?;
         let confined = confine::enter(&config)?;
         announce(&config, &store, &public, &admin)?;
         let metrics = Metrics::default()
@@ -123,8 +128,9 @@ impl Serve {
             app,
             admin: admin_app,
             metrics,
+            asked: Arc::default(),
         }
-        .until_stopped(own, public, admin, certificate)
+        .until_stopped(own, public, admin, certificate, renewal)
         .map_err(unavailable)
     }
 }
@@ -238,7 +244,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+pub(super) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     listen(address)
         .with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
         .map_err(|error| Failure::new(Failure::UNAVAILABLE, error))

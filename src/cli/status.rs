@@ -16,6 +16,8 @@ use crate::config::{Flags, Values};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between the two looks that give rates.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A certificate that ends within so many days is worth a word, as the alert has it.
+const FEW_DAYS: f64 = 14.0;
 /// A signing key that is older is worth a word.
 const OLD_KEY: u64 = 90 * 24 * 3600;
 
@@ -55,6 +57,7 @@ struct Screen {
     keys: u64,
     signing_keys: u64,
     signing_key_age_seconds: Option<u64>,
+    certificate_days: Option<f64>,
     log_lines_dropped: u64,
     confined: String,
     findings: Vec<String>,
@@ -141,6 +144,7 @@ impl Screen {
             keys: m.sum("tonearm_keys", &[]),
             signing_keys: m.sum("tonearm_signing_keys", &[]),
             signing_key_age_seconds: (since > 0).then(|| now.saturating_sub(since)),
+            certificate_days: m.real("tonearm_certificate_days"),
             log_lines_dropped: m.sum("tonearm_log_lines_dropped_total", &[]),
             confined: m
                 .label("tonearm_confinement_info", "state")
@@ -155,7 +159,9 @@ impl Screen {
     /// What somebody should look at, worst first.
     fn findings(&self, failed_reloads: u64) -> Vec<String> {
         let old = self.signing_key_age_seconds.filter(|age| *age > OLD_KEY);
+        let ends = self.certificate_days.filter(|days| *days < FEW_DAYS);
         let found = [
+            ends.map(|days| format!("{}: is it being renewed?", days_left(days))),
             (self.ready != "ready").then(|| format!("it is not ready: {}", self.ready)),
             (self.signing_keys == 0).then(|| {
                 "no key signs: HubSpot gets no URL; tonearm keys list, then rotate".to_owned()
@@ -236,7 +242,7 @@ impl Screen {
     }
 
     /// Who is let in, and by what.
-    fn trust(&self) -> [Row; 4] {
+    fn trust(&self) -> [Row; 5] {
         let refusals: Vec<_> = self
             .refusals
             .iter()
@@ -266,6 +272,11 @@ impl Screen {
             ("refused", refused),
             ("HubSpot", questions),
             ("keys", keys),
+            (
+                "TLS",
+                self.certificate_days
+                    .map_or_else(|| "not spoken here".to_owned(), days_left),
+            ),
             ("confined", confined.to_owned()),
         ]
     }
@@ -279,6 +290,15 @@ fn wait(seconds: Option<f64>) -> String {
         None => "none yet".to_owned(),
         Some(time) if time.is_infinite() => "above 5 s".to_owned(),
         Some(time) => format!("within {} ms", time * 1000.0),
+    }
+}
+
+/// How long a certificate holds.
+fn days_left(days: f64) -> String {
+    if days > 0.0 {
+        format!("the certificate holds for {days:.1} days")
+    } else {
+        "no certificate that holds: clients cannot connect".to_owned()
     }
 }
 

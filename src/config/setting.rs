@@ -86,6 +86,41 @@ pub const SETTINGS: &[Setting] = &[
         "file with the certificate's key in PEM; read again at SIGHUP and when it changes, as the certificate is",
     ),
     row(
+        "tls.acme.domains",
+        "",
+        "list of names to have a certificate for by ACME, whose directory's terms are agreed to by it; with it the public listener speaks TLS",
+    ),
+    row(
+        "tls.acme.directory",
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "URL of the ACME directory",
+    ),
+    row(
+        "tls.acme.contact",
+        "",
+        "list of addresses of mail that the directory may write to",
+    ),
+    row(
+        "tls.acme.cache",
+        "acme",
+        "directory that account and certificate are kept in, mode 0700; made if need be",
+    ),
+    row(
+        "tls.acme.challenge",
+        "tls-alpn-01",
+        "how the directory sees that a name is ours: tls-alpn-01 (on port 443, which has to lead to listen) or http-01 (on port 80, which has to lead to tls.acme.http_listen)",
+    ),
+    row(
+        "tls.acme.http_listen",
+        "0.0.0.0:80",
+        "address and port of what answers http-01 and nothing else",
+    ),
+    row(
+        "tls.acme.ca_file",
+        "",
+        "file of certificates in PEM that a private directory's own is checked by; without it, the system's",
+    ),
+    row(
         "url.base_ttl",
         "15m",
         "life of a signed URL, to which the recording's duration is added",

@@ -11,7 +11,7 @@ use super::text::{
     optional, optional_path, parse, path, positive, requests, secret, size, storage, whole_seconds,
     workers,
 };
-use super::{Cdn, Config, DEFAULT_FILE, HubSpot, SETTINGS, Setting, tls};
+use super::{Cdn, Config, DEFAULT_FILE, HubSpot, SETTINGS, Setting};
 use crate::app::{BaseUrl, Forwarding, Guard, Mode, Resolver, Signatures};
 use crate::ingest;
 use crate::route::Template;
@@ -73,6 +73,7 @@ impl Values {
     /// [`ConfigError`] for the first value that will not do, with its place.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
+        let (tls, acme) = self.tls()?;
         Ok(Config {
             storage: self.get("storage", storage)?,
             endpoint: self.get("object.endpoint", endpoint)?,
@@ -83,7 +84,8 @@ impl Values {
             delivery: self.delivery()?,
             listen: self.get("listen", address)?,
             admin_listen: self.get("admin_listen", address)?,
-            tls: self.tls()?,
+            tls,
+            acme,
             proxy_protocol: self.proxy_protocol()?,
             forwarding: self.forwarding()?,
             keyring: self.get("keyring", path)?,
@@ -120,18 +122,6 @@ impl Values {
             log_filter: self.get("log.filter", filter)?,
             log_format: self.get("log.format", log_format)?,
         })
-    }
-
-    fn tls(&self) -> Result<Option<tls::Files>, ConfigError> {
-        let certificate = self.get("tls.certificate", optional_path)?;
-        let key = self.get("tls.key", |text| match optional_path(text)? {
-            None if certificate.is_some() => Err("tls.certificate has no key without it".into()),
-            Some(_) if certificate.is_none() => Err("tls.certificate is needed with it".to_owned()),
-            key => Ok(key),
-        })?;
-        Ok(certificate
-            .zip(key)
-            .map(|(certificate, key)| tls::Files { certificate, key }))
     }
 
     fn forwarding(&self) -> Result<Forwarding, ConfigError> {

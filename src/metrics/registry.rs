@@ -84,8 +84,13 @@ impl Metrics {
         );
         registry.register(
             "certificate_days",
-            "Days until the certificate ends; negative when it has",
+            "Days until the certificate ends; negative when it has, 0 where there is none yet",
             self.certificate_days.clone(),
+        );
+        registry.register(
+            "certificate_orders",
+            "Certificates asked for by ACME, by outcome; a failed one is asked for again",
+            self.certificate_orders.family(),
         );
     }
 

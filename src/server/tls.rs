@@ -1,8 +1,10 @@
 //! TLS on a listener: one certificate, which may be replaced while connections go on.
 //!
-//! Decides which versions, protocols and keys are taken. What is spoken inside is no matter of its
-//! own, and files it knows none.
+//! Decides which versions, protocols and keys are taken, and which certificate is shown: the one, or the
+//! answer to who looks by ACME whether a name is ours (RFC 8737). What is spoken inside is no matter of
+//! its own, and files it knows none.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ProducesTickets;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_cert::der::{self, Decode as _};
@@ -22,8 +25,10 @@ use super::front::{Cut, Failed};
 use crate::recording::UnixTime;
 
 /// Protocols by their ALPN names (RFC 7301), ours first.
-const PROTOCOLS: [&[u8]; 2] = [H2, b"http/1.1"];
+const PROTOCOLS: [&[u8]; 3] = [H2, b"http/1.1", ACME];
 const H2: &[u8] = b"h2";
+/// What a directory names alone that looks by tls-alpn-01 (RFC 8737 §6.2).
+const ACME: &[u8] = b"acme-tls/1";
 
 /// Most bytes inside TLS that wait for the socket, on one connection.
 const UNSENT: usize = 32 * 1024;
@@ -56,11 +61,16 @@ struct Inner {
     current: ArcSwap<Current>,
     /// Outlives a certificate: who was here before need not begin anew.
     tickets: Arc<dyn ProducesTickets>,
+    answers: Arc<Answers>,
 }
+
+/// Certificates that answer ACME, by the names that are asked for.
+type Answers = ArcSwap<HashMap<String, Arc<CertifiedKey>>>;
 
 struct Current {
     config: Arc<ServerConfig>,
-    ends: UnixTime,
+    /// `None` where there is no certificate yet.
+    ends: Option<UnixTime>,
 }
 
 impl fmt::Debug for Tls {
@@ -77,9 +87,25 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] where they are not, or are no pair.
     pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let tls = Self::without_certificate()?;
+        tls.replace(chain, key)?;
+        Ok(tls)
+    }
+
+    /// Has no certificate yet: every handshake fails but those that [`answer`](Self::answer) answers,
+    /// until [`replace`](Self::replace) brings one.
+    ///
+    /// # Errors
+    /// [`TlsError`] where there is nothing random.
+    pub fn without_certificate() -> Result<Self, TlsError> {
         let tickets = Ticketer::new().map_err(TlsError::Pair)?;
-        let current = ArcSwap::from_pointee(Current::new(chain, key, &tickets)?);
-        Ok(Self(Arc::new(Inner { current, tickets })))
+        let answers = Arc::default();
+        let current = Current::new(None, &tickets, &answers)?;
+        Ok(Self(Arc::new(Inner {
+            current: ArcSwap::from_pointee(current),
+            tickets,
+            answers,
+        })))
     }
 
     /// Takes another pair for connections to come; those there are keep what they began with.
@@ -87,15 +113,38 @@ impl Tls {
     /// # Errors
     /// [`TlsError`]; the old pair stays.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        let current = Current::new(chain, key, &self.0.tickets)?;
+        let pair = certified(chain, key)?;
+        let current = Current::new(Some(pair), &self.0.tickets, &self.0.answers)?;
         self.0.current.store(Arc::new(current));
         Ok(())
     }
 
-    /// When the certificate ends.
+    /// When the certificate ends; `None` where there is none yet.
     #[must_use]
-    pub fn ends(&self) -> UnixTime {
+    pub fn ends(&self) -> Option<UnixTime> {
         self.0.current.load().ends
+    }
+
+    /// Shows this certificate to who asks for `name` and names `acme-tls/1` alone, and then ends the
+    /// connection (RFC 8737 §3).
+    ///
+    /// # Errors
+    /// [`TlsError`] where it is none, or the key is none.
+    pub fn answer(&self, name: &str, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        let (chain, key) = parsed(chain, key)?;
+        let provider = default_provider().key_provider;
+        let key = provider.load_private_key(key).map_err(TlsError::Pair)?;
+        // Not held against each other: that wants to know every critical extension, and this one is ACME's.
+        let answer = CertifiedKey::new(chain, key);
+        let mut answers = HashMap::clone(&self.0.answers.load());
+        answers.insert(name.to_ascii_lowercase(), Arc::new(answer));
+        self.0.answers.store(Arc::new(answers));
+        Ok(())
+    }
+
+    /// Answers nobody any more.
+    pub fn forget_answers(&self) {
+        self.0.answers.store(Arc::default());
     }
 
     pub(super) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, Failed>
@@ -103,32 +152,89 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let config = Arc::clone(&self.0.current.load().config);
-        TlsAcceptor::from(config)
+        let mut stream = TlsAcceptor::from(config)
             .accept_with(stream, |session| session.set_buffer_limit(Some(UNSENT)))
             .await
-            .map_err(refused)
+            .map_err(refused)?;
+        if stream.get_ref().1.alpn_protocol() == Some(ACME) {
+            // Whoever looked has seen what there is.
+            let _ = stream.shutdown().await;
+            return Err(Failed::Gone(io::Error::other(
+                "it was an ACME directory's look",
+            )));
+        }
+        Ok(stream)
     }
 }
 
 impl Current {
-    fn new(chain: &[u8], key: &[u8], tickets: &Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(TlsError::Certificate)?;
-        let own = chain.first().ok_or(TlsError::NoCertificate)?;
-        let ends = end(own).map_err(TlsError::Malformed)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
+    fn new(
+        pair: Option<(CertifiedKey, UnixTime)>,
+        tickets: &Arc<dyn ProducesTickets>,
+        answers: &Arc<Answers>,
+    ) -> Result<Self, TlsError> {
+        let (own, ends) = pair.unzip();
+        let shown = Shown {
+            own: own.map(Arc::new),
+            answers: Arc::clone(answers),
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Pair)?
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(TlsError::Pair)?;
+            .with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.ticketer = Arc::clone(tickets);
         let config = Arc::new(config);
         Ok(Self { config, ends })
     }
+}
+
+/// Which certificate is shown.
+struct Shown {
+    own: Option<Arc<CertifiedKey>>,
+    answers: Arc<Answers>,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if !hello
+            .alpn()
+            .is_some_and(|mut names| names.all(|name| name == ACME))
+        {
+            return self.own.clone();
+        }
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.answers.load().get(&name).cloned()
+    }
+}
+
+/// A chain and its key, which are each other's, and when its first certificate ends.
+fn certified(chain: &[u8], key: &[u8]) -> Result<(CertifiedKey, UnixTime), TlsError> {
+    let (chain, key) = parsed(chain, key)?;
+    let own = chain.first().ok_or(TlsError::NoCertificate)?;
+    let ends = end(own).map_err(TlsError::Malformed)?;
+    let pair = CertifiedKey::from_der(chain, key, &default_provider()).map_err(TlsError::Pair)?;
+    Ok((pair, ends))
+}
+
+type Parsed = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn parsed(chain: &[u8], key: &[u8]) -> Result<Parsed, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
+    Ok((chain, key))
 }
 
 /// The last second in which a certificate holds (RFC 5280 §4.1.2.5).

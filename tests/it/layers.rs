@@ -98,9 +98,24 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         ],
     ),
     (
+        "acme",
+        2,
+        &[
+            "app",
+            "body",
+            "metrics",
+            "recording",
+            "reject",
+            "respond",
+            "server",
+            "sign",
+        ],
+    ),
+    (
         "config",
         3,
         &[
+            "acme",
             "app",
             "edge",
             "hubspot::path",
@@ -116,6 +131,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
         "cli",
         3,
         &[
+            "acme",
             "admin",
             "app",
             "audio",

@@ -1,5 +1,6 @@
 //! The program as its user runs it: processes, signals, exit codes, what is printed.
 
+mod acme;
 mod admin;
 mod browser;
 mod cdn;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::{Asked, Signals};
@@ -15,6 +16,7 @@ use super::sweep;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::cli::certificate::Certificate;
+use crate::cli::renewal::Renewal;
 use crate::cli::{Failure, now, service};
 use crate::config::{Config, keyring};
 use crate::metrics::Metrics;
@@ -55,6 +57,8 @@ pub(super) struct Running {
     pub(super) app: Arc<App>,
     pub(super) admin: Arc<Admin>,
     pub(super) metrics: Arc<Metrics>,
+    /// Has a certificate that did not come asked for again.
+    pub(super) asked: Arc<Notify>,
 }
 
 impl Running {
@@ -66,6 +70,7 @@ impl Running {
         public: TcpListener,
         admin: TcpListener,
         mut certificate: Option<Certificate>,
+        renewal: Option<Renewal>,
     ) -> anyhow::Result<u8> {
         let shutdown = CancellationToken::new();
         let workers = Share::among(self.config.workers)
@@ -99,6 +104,10 @@ impl Running {
                     tracing::error!(%error, "the admin listener cannot be used");
                 }
             });
+            if let Some(renewal) = renewal {
+                let (metrics, asked) = (Arc::clone(&self.metrics), Arc::clone(&self.asked));
+                renewal.begin(self.config.server, metrics, asked, end_of_admin.clone());
+            }
             service::ready();
             self.wait_for_stop(&mut signals, certificate.as_mut()).await;
             service::stopping();
@@ -150,6 +159,7 @@ impl Running {
                 asked = signals.next() => match asked {
                     Asked::Reload => {
                         self.reload();
+                        self.asked.notify_one();
                         if let Some(certificate) = &mut certificate {
                             certificate.look(true).await;
                         }

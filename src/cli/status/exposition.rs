@@ -5,10 +5,10 @@
 struct Sample {
     name: String,
     labels: Vec<(String, String)>,
-    value: u64,
+    value: String,
 }
 
-/// What was exposed at one moment. Values that are no whole numbers are left out.
+/// What was exposed at one moment.
 #[derive(Debug)]
 pub(super) struct Exposition(Vec<Sample>);
 
@@ -18,7 +18,12 @@ impl Exposition {
         Self(lines.filter_map(Sample::read).collect())
     }
 
-    /// The sum of all that have this name, and labels that begin so.
+    /// The value of the first of this name.
+    pub(super) fn real(&self, name: &str) -> Option<f64> {
+        self.named(name).next()?.value.parse().ok()
+    }
+
+    /// The sum of all that have this name, and labels that begin so. Counts what is a whole number.
     pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.named(name)
             .filter(|sample| {
@@ -28,7 +33,7 @@ impl Exposition {
                         .is_some_and(|value| value.starts_with(start))
                 })
             })
-            .map(|sample| sample.value)
+            .filter_map(Sample::count)
             .sum()
     }
 
@@ -36,7 +41,7 @@ impl Exposition {
     pub(super) fn by_label(&self, name: &str, label: &str) -> Vec<(String, u64)> {
         let mut found: Vec<_> = self
             .named(name)
-            .filter_map(|sample| Some((sample.label(label)?.to_owned(), sample.value)))
+            .filter_map(|sample| Some((sample.label(label)?.to_owned(), sample.count()?)))
             .collect();
         found.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
         found
@@ -53,7 +58,7 @@ impl Exposition {
         let mut buckets: Vec<(f64, u64)> = self
             .named(&bucket)
             .filter(|sample| sample.label("route") == Some(route))
-            .filter_map(|sample| Some((sample.label("le")?.parse().ok()?, sample.value)))
+            .filter_map(|sample| Some((sample.label("le")?.parse().ok()?, sample.count()?)))
             .collect();
         buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let all = buckets.last().filter(|(_, count)| *count > 0)?.1;
@@ -82,8 +87,12 @@ impl Sample {
                 .filter_map(|label| label.split_once('='))
                 .map(|(label, value)| (label.to_owned(), value.trim_matches('"').to_owned()))
                 .collect(),
-            value: value.parse().ok()?,
+            value: value.to_owned(),
         })
+    }
+
+    fn count(&self) -> Option<u64> {
+        self.value.parse().ok()
     }
 
     fn label(&self, name: &str) -> Option<&str> {
@@ -107,6 +116,8 @@ mod tests {
         assert_eq!(read.sum("a_total", &[("status", "4")]), 3);
         assert_eq!(read.sum("b", &[]), 7);
         assert_eq!(read.sum("c", &[]), 0);
+        assert_eq!(read.sum("t_sum", &[]), 0);
+        assert_eq!((read.real("t_sum"), read.real("c")), (Some(0.5), None));
         let routes = [("y".to_owned(), 4), ("x".to_owned(), 3)];
         assert_eq!(read.by_label("a_total", "route"), routes);
         assert_eq!(read.label("a_total", "route"), Some("x".to_owned()));

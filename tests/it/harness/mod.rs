@@ -1,5 +1,7 @@
 //! A server of this process on a port of its own, over a store of its own.
 
+#[cfg(feature = "cli")]
+pub mod acme;
 #[cfg(feature = "object")]
 pub mod bucket;
 pub mod frames;
