@@ -14,6 +14,8 @@ mod forwarded;
 mod guard;
 mod request;
 mod resolver;
+#[cfg(feature = "otel")]
+mod spans;
 mod trace;
 mod unread;
 
@@ -24,6 +26,8 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
+#[cfg(feature = "otel")]
+use opentelemetry_sdk::trace::SdkTracer;
 
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
@@ -67,6 +71,8 @@ pub struct App {
     under_way: Arc<()>,
     #[cfg(feature = "cdn")]
     cdn: Option<Signer>,
+    #[cfg(feature = "otel")]
+    tracer: Option<SdkTracer>,
 }
 
 /// An answer, and what its stored pieces are read from.
@@ -94,14 +100,24 @@ impl App {
             under_way: Arc::default(),
             #[cfg(feature = "cdn")]
             cdn: None,
+            #[cfg(feature = "otel")]
+            tracer: None,
         }
     }
 
     /// Has the resolver give URLs of a CDN, which checks them itself.
     #[cfg(feature = "cdn")]
     #[must_use]
-    pub fn with_cdn(mut self, signer: Signer) -> Self {
-        self.cdn = Some(signer);
+    pub fn with_cdn(mut self, signer: impl Into<Option<Signer>>) -> Self {
+        self.cdn = signer.into();
+        self
+    }
+
+    /// Has each request leave a span.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: impl Into<Option<SdkTracer>>) -> Self {
+        self.tracer = tracer.into();
         self
     }
 
@@ -121,8 +137,8 @@ impl App {
 
     /// Takes recordings in as well.
     #[must_use]
-    pub fn with_ingest(mut self, ingest: Ingest) -> Self {
-        self.ingest = Some(ingest);
+    pub fn with_ingest(mut self, ingest: impl Into<Option<Ingest>>) -> Self {
+        self.ingest = ingest.into();
         self
     }
 
@@ -384,6 +400,11 @@ impl Handler for App {
         let (head, mut content) = request.into_parts();
         arrival.client = self.forwarding.client(arrival.client, &head.headers);
         let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
+        #[cfg(feature = "otel")]
+        {
+            let begin = |tracer| spans::Open::begin(tracer, &head.method, &head.headers);
+            entry.span = self.tracer.as_ref().map(begin);
+        }
         let under_way = Arc::clone(&self.under_way);
         async move {
             let outgoing = self

@@ -12,6 +12,8 @@ mod inspect;
 mod keys;
 mod load;
 mod log;
+#[cfg(feature = "otel")]
+mod otel;
 mod panics;
 mod rehearse;
 mod renewal;
@@ -218,7 +220,9 @@ pub fn run(cli: Cli) -> Outcome {
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
-        .filter(|(name, _)| name.starts_with("TONEARM_") || name == handed::NAMES)
+        .filter(|(name, _)| {
+            name.starts_with("TONEARM_") || name.starts_with("OTEL_") || name == handed::NAMES
+        })
         // What is no text will do for no setting, and is shown.
         .map(|(name, text)| (name, text.to_string_lossy().into_owned()))
         .collect()

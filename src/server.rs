@@ -346,13 +346,18 @@ fn date(now: UnixTime) -> Option<HeaderValue> {
 
 /// The calendar's time.
 #[must_use]
+pub fn now() -> UnixTime {
+    let since = calendar().duration_since(UNIX_EPOCH);
+    UnixTime(since.map_or(0, |since| since.as_secs()))
+}
+
+/// The same, as exact as it is told.
 #[expect(
     clippy::disallowed_methods,
     reason = "the server is where time comes in"
 )]
-pub fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixTime(since.map_or(0, |since| since.as_secs()))
+pub(crate) fn calendar() -> SystemTime {
+    SystemTime::now()
 }
 
 #[expect(

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub reason: Option<Cow<'static, str>>,
     selection: Option<&'static str>,
     class: Class,
+    #[cfg(feature = "otel")]
+    pub span: Option<super::spans::Open>,
     /// What only the log needs; `None` where nobody reads it.
     line: Option<Box<Line>>,
 }
@@ -64,6 +66,8 @@ impl Entry {
             reason: None,
             selection: None,
             class: Class::of(&head.method),
+            #[cfg(feature = "otel")]
+            span: None,
             line: logged.then(|| Box::new(Line::of(head, arrival, resolver))),
         }
     }
@@ -111,8 +115,9 @@ impl Delivery {
     }
 
     pub(super) fn ended(self, ended: Ended) {
+        #[cfg_attr(not(feature = "otel"), expect(unused_mut, reason = "for spans"))]
         let Self {
-            entry,
+            mut entry,
             status,
             began,
             metrics,
@@ -124,6 +129,18 @@ impl Delivery {
         let took = ended.first_byte.unwrap_or_else(|| began.elapsed());
         metrics.first_byte(entry.route, took);
         metrics.ended(ended.outcome.word(), ended.promised, ended.sent);
+        #[cfg(feature = "otel")]
+        if let Some(span) = entry.span.take() {
+            span.end(&super::spans::Told {
+                route: entry.route,
+                status: status.as_u16(),
+                selection: entry.selection,
+                outcome: ended.outcome.word(),
+                reason: entry.reason.as_deref(),
+                sent: ended.sent,
+                took: began.elapsed(),
+            });
+        }
         let range = entry.range();
         let Some(line) = entry.line else { return };
         let token = line.token.as_ref();

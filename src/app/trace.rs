@@ -18,23 +18,39 @@ pub(super) fn request_id(fields: &HeaderMap) -> Option<&HeaderValue> {
     fits.then_some(id)
 }
 
-/// The trace-id of `traceparent` (W3C Trace Context §3.2): 32 lower hex digits, not all zero.
+/// What `traceparent` says, each in lower hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parent<'a> {
+    /// 32 of them, not all zero.
+    pub(super) trace: &'a str,
+    /// 16, not all zero.
+    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "for spans"))]
+    pub(super) span: &'a str,
+    /// Two.
+    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "for spans"))]
+    pub(super) flags: &'a str,
+}
+
+/// The trace-id of `traceparent` (W3C Trace Context §3.2).
 pub(super) fn trace_id(fields: &HeaderMap) -> Option<&str> {
+    parent(fields).map(|parent| parent.trace)
+}
+
+/// The whole of it.
+pub(super) fn parent(fields: &HeaderMap) -> Option<Parent<'_>> {
     let text = only(fields, &TRACE_PARENT)?.to_str().ok()?;
     let mut parts = text.splitn(5, '-');
-    let (version, trace, parent, flags) =
+    let (version, trace, span, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     // §3.2.2.1: version ff is invalid, and 00 has four parts. Later ones may have more.
     let known = version != "ff" && (version != "00" || parts.next().is_none());
     let fits = known
         && is_hex(version, 2)
         && is_hex(trace, 32)
-        && is_hex(parent, 16)
+        && is_hex(span, 16)
         && is_hex(flags, 2)
-        && [trace, parent]
-            .iter()
-            .all(|id| id.bytes().any(|b| b != b'0'));
-    fits.then_some(trace)
+        && [trace, span].iter().all(|id| id.bytes().any(|b| b != b'0'));
+    fits.then_some(Parent { trace, span, flags })
 }
 
 /// A field that stands twice is none: which one would be meant?

@@ -58,6 +58,10 @@ impl Reach {
             reach.write.push(acme.cache.clone());
             reach.connect();
         }
+        #[cfg(feature = "otel")]
+        if super::otel::is_wanted() {
+            reach.connect();
+        }
         // The directory, since another file is renamed into place; and the one that a link leads to.
         let tls = config.tls.as_ref();
         for file in [

@@ -14,6 +14,8 @@ use clap::Args;
 use self::running::{Own, Running};
 use super::certificate::Certificate;
 use super::handed::Handed;
+#[cfg(feature = "otel")]
+use super::otel::Exporter;
 use super::renewal::Renewal;
 use super::storage::open_to_serve;
 use super::{
@@ -97,6 +99,8 @@ impl Serve {
         let tls = pair.as_ref().map(|(tls, _)| tls);
         let renewal = Renewal::of(&config, tls, handed.acme)?;
         let confined = confine::enter(&config)?;
+        #[cfg(feature = "otel")]
+        let exporter = Exporter::begin()?;
         announce(&config, &store, &public, &admin)?;
         let metrics = Metrics::default()
             .of_server(log.dropped(), now().0)
@@ -107,32 +111,34 @@ impl Serve {
         let certificate =
             certificate.map(|(files, pair)| Certificate::new(files, pair, Arc::clone(&metrics)));
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
-        let mut app = App::new(
-            store,
-            ring,
-            config.policy,
-            config.resolver.clone(),
-            Arc::clone(&metrics),
-        )
-        .with_most_responses(config.responses)
-        .with_forwarding(config.forwarding.clone());
-        if let Some(ingest) = ingest {
-            app = app.with_ingest(ingest);
-        }
-        if let Some(cdn) = cdn {
-            app = app.with_cdn(cdn);
-        }
+        let app = public_side(&config, store, ring, &metrics)
+            .with_ingest(ingest)
+            .with_cdn(cdn);
+        #[cfg(feature = "otel")]
+        let app = app.with_tracer(exporter.as_ref().map(Exporter::tracer));
         let app = Arc::new(app);
-        Running {
+        let ended = Running {
             config,
             app,
             admin: admin_app,
             metrics,
             asked: Arc::default(),
         }
-        .until_stopped(own, public, admin, certificate, renewal)
-        .map_err(unavailable)
+        .until_stopped(own, public, admin, certificate, renewal);
+        #[cfg(feature = "otel")]
+        if let Some(exporter) = exporter {
+            exporter.end();
+        }
+        ended.map_err(unavailable)
     }
+}
+
+/// What answers on the public listener.
+fn public_side(config: &Config, store: Store, ring: Keyring, metrics: &Arc<Metrics>) -> App {
+    let (resolver, metrics) = (config.resolver.clone(), Arc::clone(metrics));
+    App::new(store, ring, config.policy, resolver, metrics)
+        .with_most_responses(config.responses)
+        .with_forwarding(config.forwarding.clone())
 }
 
 /// Allows as many descriptors as this process may have, and says how many: a listener costs one,

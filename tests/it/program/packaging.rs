@@ -52,19 +52,27 @@ fn the_package_has_what_the_unit_wants() {
         };
         let source = Path::new(source.as_str().unwrap());
         let made = [
-            "target/release",
+            "target/package",
             "target/package/man",
             "target/package/completions",
         ];
         let directory = source.parent().unwrap().to_str().unwrap();
         if made.contains(&directory) {
-            assert!(build.contains(directory) || directory == "target/release");
+            let made = if directory == "target/package" {
+                source.to_str().unwrap()
+            } else {
+                directory
+            };
+            assert!(build.contains(made), "{made}");
         } else {
             assert!(source.is_file(), "{source:?}");
         }
         let name = source.file_name().unwrap().to_str().unwrap();
         installed.push(format!("/{}{name}", place.as_str().unwrap()));
     }
+    // It is there for those who want it, and nobody enables it for them.
+    assert!(installed.contains(&"/usr/lib/systemd/system/tonearm.socket".to_owned()));
+    assert!(deb.get("systemd-units").is_none() && deb.get("maintainer-scripts").is_none());
     for wanted in ["/usr/bin/tonearm", "/etc/tonearm/tonearm.toml"] {
         assert!(UNIT.contains(wanted), "{wanted}");
         assert!(installed.contains(&wanted.to_owned()), "{installed:?}");
