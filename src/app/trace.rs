@@ -24,10 +24,8 @@ pub(super) struct Parent<'a> {
     /// 32 of them, not all zero.
     pub(super) trace: &'a str,
     /// 16, not all zero.
-    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "for spans"))]
     pub(super) span: &'a str,
     /// Two.
-    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "for spans"))]
     pub(super) flags: &'a str,
 }
 
