@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeStatus, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Identifier, NewAccount,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -184,14 +184,17 @@ impl Keeper {
     /// Does what is due at `now`, and tells how long there is nothing to do.
     async fn turn(&mut self, now: UnixTime, metrics: &Metrics) -> Duration {
         let held = self.kept.held();
+        let mut replaces = None;
         if let Some(held) = &held {
             let (window, again) = self.window(held).await;
+            // Said once: a directory that knows of a successor already would refuse the next.
+            replaces = window.and(held.id.clone()).filter(|_| self.failures == 0);
             let due = plan::due(held.life, window, self.lot);
             if now < due {
                 return Duration::from_secs(now.until(due)).min(again).min(NAP);
             }
         }
-        let got = timeout(PATIENCE, self.renew(held.as_ref())).await;
+        let got = timeout(PATIENCE, self.renew(replaces)).await;
         self.answers.forget();
         let got = got.unwrap_or(Err(AcmeError::Late));
         metrics.ordered(got.is_ok());
@@ -261,19 +264,18 @@ impl Keeper {
     }
 
     /// A new certificate, in place of the one there is; tells its life.
-    async fn renew(&mut self, held: Option<&Held>) -> Result<Span, AcmeError> {
+    async fn renew(
+        &mut self,
+        replaces: Option<CertificateIdentifier<'static>>,
+    ) -> Result<Span, AcmeError> {
         let names = self.settings.domains.iter();
         let names: Vec<_> = names.map(|name| Identifier::Dns(name.clone())).collect();
         let account = self.account().await?;
-        let mut order = NewOrder::new(&names);
-        // Said once: a directory that has a successor already would refuse the next.
-        if let Some(id) = held
-            .and_then(|held| held.id.clone())
-            .filter(|_| self.failures == 0)
-            && account.renewal_info(&id).await.is_ok()
-        {
-            order = order.replaces(id);
-        }
+        let order = NewOrder::new(&names);
+        let order = match replaces {
+            Some(id) => order.replaces(id),
+            None => order,
+        };
         let mut order = account.new_order(&order).await?;
         self.prove(&mut order).await?;
         let key = order.finalize().await?;

@@ -407,3 +407,36 @@ fn a_stop_lets_running_responses_finish() {
     assert!(client.is_closed());
     assert_eq!(server.stop().cut, 0);
 }
+
+/// RFC 8737 §3: nothing is spoken with a directory that looks.
+#[test]
+fn who_looks_by_acme_is_shown_the_answer_and_nobody_else_is() {
+    const LOOK: &[&str] = &["acme-tls/1"];
+    const MORE: &[&str] = &["acme-tls/1", "h2"];
+    let (made, answer) = (Made::new(), Made::new());
+    let tls = made.tls();
+    let server = serving(tls.clone(), Settings::default());
+    let shakes = |trusted: &Made, names| try_connect(server.addr, &trusted.client(BOTH, names));
+    assert!(shakes(&made, LOOK).is_err() && shakes(&answer, LOOK).is_err());
+    tls.answer("LocalHost", answer.chain.as_bytes(), answer.key.as_bytes())
+        .unwrap();
+    assert!(shakes(&answer, LOOK).unwrap().rest().is_empty());
+    assert!(shakes(&made, LOOK).is_err());
+    assert!(shakes(&made, MORE).is_ok() && shakes(&answer, MORE).is_err());
+    assert!(shakes(&made, &["h2"]).is_ok() && shakes(&made, &[]).is_ok());
+    tls.forget_answers();
+    assert!(shakes(&answer, LOOK).is_err());
+}
+
+#[test]
+fn without_a_certificate_every_handshake_is_refused_until_there_is_one() {
+    let made = Made::new();
+    let tls = Tls::without_certificate().unwrap();
+    assert_eq!(tls.ends(), None);
+    let server = serving(tls.clone(), Settings::default());
+    let client = made.client(BOTH, &["h2"]);
+    assert!(try_connect(server.addr, &client).is_err());
+    tls.replace(made.chain.as_bytes(), made.key.as_bytes())
+        .unwrap();
+    assert!(try_connect(server.addr, &client).is_ok());
+}
