@@ -1,13 +1,17 @@
 //! Pebble, an ACME directory that keeps strictly to RFC 8555 and RFC 8737: it refuses a good nonce now and then,
 //! and looks for itself whether a name is ours. Its DNS is a server that says of every name that it is here.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use super::program::{Place, Ran, has_curl, poll};
 use super::tls::Made;
@@ -134,20 +138,81 @@ impl Site {
             children,
             root: String::new(),
         };
-        pebble.root = poll("pebble", || self.ask(place, "/roots/0"));
+        pebble.root = poll("pebble", || self.ask(place, self.management, "/roots/0"));
         pebble
     }
 
-    fn ask(&self, place: &Place, path: &str) -> Option<String> {
+    fn ask(&self, place: &Place, address: SocketAddr, path: &str) -> Option<String> {
         let mut curl = Command::new("curl");
         curl.args(["-q", "-sf", "--cacert"])
             .arg(place.path("directory.pem"));
-        curl.arg(format!(
-            "https://localhost:{}{path}",
-            self.management.port()
-        ));
+        curl.arg(format!("https://localhost:{}{path}", address.port()));
         let ran = Ran::of(curl.output().unwrap());
         (ran.code == Some(0)).then_some(ran.out)
+    }
+}
+
+/// A directory that is another's, and says besides when it would like a renewal (RFC 9773).
+pub struct Forecast {
+    pub url: String,
+    says: Arc<Mutex<[String; 2]>>,
+    asked: Receiver<String>,
+}
+
+impl Forecast {
+    pub fn begin(site: &Site) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let chain = CertificateDer::from_pem_slice(site.made.chain.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(site.made.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key);
+        let config = Arc::new(config.unwrap());
+        let says: Arc<Mutex<[String; 2]>> = Arc::default();
+        let (heard, (ask, asked)) = (Arc::clone(&says), channel());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = BufReader::new(StreamOwned::new(session, stream.unwrap()));
+                let mut lines = stream.by_ref().lines().map_while(Result::ok);
+                let Some(first) = lines.next() else { continue };
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let path = first.split(' ').nth(1).unwrap().to_owned();
+                let said = heard.lock().unwrap()[usize::from(path != "/dir")].clone();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", said.len());
+                let head = head + "Retry-After: 3600\r\nConnection: close\r\n\r\n";
+                let _ = stream.get_mut().write_all((head + &said).as_bytes());
+                stream.get_mut().conn.send_close_notify();
+                let _ = stream.get_mut().flush();
+                let _ = ask.send(path);
+            }
+        });
+        Self { url, says, asked }
+    }
+
+    /// Is the directory of this site from now on, and would like renewals at this time.
+    pub fn say(&self, site: &Site, place: &Place, window: [&str; 2]) {
+        let directory = site.ask(place, site.address, "/dir").unwrap();
+        let mut directory: serde_json::Value = serde_json::from_str(&directory).unwrap();
+        directory["renewalInfo"] = format!("{}/renewal", self.url).into();
+        let window = serde_json::json!({"start": window[0], "end": window[1]});
+        let info = serde_json::json!({ "suggestedWindow": window });
+        *self.says.lock().unwrap() = [directory.to_string(), info.to_string()];
+    }
+
+    /// What it was asked for since the last time, but for the directory.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked
+            .try_iter()
+            .filter(|path| path != "/dir")
+            .collect()
     }
 }
 

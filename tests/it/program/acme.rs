@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::harness::acme::{Ports, Site, has_pebble, shown};
+use crate::harness::acme::{Forecast, Ports, Site, has_pebble, shown};
 use crate::harness::program::{Place, Program, SERVE, ask, poll};
 
 const NONE_YET: &str = "there is no certificate yet: every TLS handshake is refused";
@@ -216,6 +216,66 @@ fn it_is_renewed_in_time_and_a_renewal_that_fails_keeps_the_old_one() {
     let had = program.log().matches("a certificate has come").count();
     program.signal(Signal::HUP);
     program.wait_log("a certificate has come", had + 1);
+}
+
+/// RFC 9773: when the directory says, and the order says of which certificate.
+#[test]
+fn it_is_renewed_when_the_directory_would_like_it() {
+    if !has_pebble() {
+        return;
+    }
+    let place = Place::new();
+    let site = Site::new(&place);
+    let forecast = Forecast::begin(&site);
+    let directory = format!("{}/dir", forecast.url);
+    let program = start(&place, &site, &[("TONEARM_TLS_ACME_DIRECTORY", &directory)]);
+    program.wait_log("no certificate has come", 1);
+    let ports = Ports {
+        tls: program.public.port(),
+        life: 90 * 86_400,
+        ..Ports::default()
+    };
+    let pebble = site.open(&place, &ports);
+    forecast.say(
+        &site,
+        &place,
+        ["2100-01-01T00:00:00Z", "2100-01-02T00:00:00Z"],
+    );
+    have_it(&program);
+    let own = || {
+        shown(program.public, NAMES[0], &pebble.root, "h2")
+            .unwrap()
+            .remove(0)
+    };
+    let first = own();
+    // It ends long before that, and has long to go.
+    program.signal(Signal::HUP);
+    let asked = poll("the question", || {
+        Some(forecast.asked()).filter(|asked| !asked.is_empty())
+    });
+    let (issuer, serial) = asked[0]
+        .strip_prefix("/renewal/")
+        .unwrap()
+        .split_once('.')
+        .unwrap();
+    assert!(issuer.len() > 20 && serial.len() > 8, "{asked:?}");
+    assert_eq!(
+        program.metric("tonearm_certificate_orders_total{outcome=\"ok\"}"),
+        1
+    );
+    // Now, and at once.
+    forecast.say(
+        &site,
+        &place,
+        ["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"],
+    );
+    program.signal(Signal::HUP);
+    // Pebble passes over what it replaces, which it must not; the next order does without.
+    let log = program.wait_log("replaces field mismatch", 1);
+    assert!(log.contains(&format!("expected Some(CertificateIdentifier {{ authority_key_identifier: \"{issuer}\", serial: \"{serial}\"")), "{log}");
+    program.signal(Signal::HUP);
+    program.wait_log("a certificate has come", 2);
+    poll("the second", || (own() != first).then_some(()));
 }
 
 #[test]
