@@ -138,17 +138,8 @@ impl Site {
             children,
             root: String::new(),
         };
-        pebble.root = poll("pebble", || self.ask(place, self.management, "/roots/0"));
+        pebble.root = poll("pebble", || ask(place, self.management, "/roots/0"));
         pebble
-    }
-
-    fn ask(&self, place: &Place, address: SocketAddr, path: &str) -> Option<String> {
-        let mut curl = Command::new("curl");
-        curl.args(["-q", "-sf", "--cacert"])
-            .arg(place.path("directory.pem"));
-        curl.arg(format!("https://localhost:{}{path}", address.port()));
-        let ran = Ran::of(curl.output().unwrap());
-        (ran.code == Some(0)).then_some(ran.out)
     }
 }
 
@@ -176,7 +167,7 @@ impl Forecast {
             .with_single_cert(vec![chain], key);
         let config = Arc::new(config.unwrap());
         let says: Arc<Mutex<[String; 2]>> = Arc::default();
-        let (heard, (ask, asked)) = (Arc::clone(&says), channel());
+        let (text, (ask, asked)) = (Arc::clone(&says), channel());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let session = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -185,7 +176,7 @@ impl Forecast {
                 let Some(first) = lines.next() else { continue };
                 lines.take_while(|line| !line.is_empty()).for_each(drop);
                 let path = first.split(' ').nth(1).unwrap().to_owned();
-                let said = heard.lock().unwrap()[usize::from(path != "/dir")].clone();
+                let said = text.lock().unwrap()[usize::from(path != "/dir")].clone();
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", said.len());
                 let head = head + "Retry-After: 3600\r\nConnection: close\r\n\r\n";
                 let _ = stream.get_mut().write_all((head + &said).as_bytes());
@@ -199,7 +190,7 @@ impl Forecast {
 
     /// Is the directory of this site from now on, and would like renewals at this time.
     pub fn say(&self, site: &Site, place: &Place, window: [&str; 2]) {
-        let directory = site.ask(place, site.address, "/dir").unwrap();
+        let directory = ask(place, site.address, "/dir").unwrap();
         let mut directory: serde_json::Value = serde_json::from_str(&directory).unwrap();
         directory["renewalInfo"] = format!("{}/renewal", self.url).into();
         let window = serde_json::json!({"start": window[0], "end": window[1]});
@@ -252,4 +243,14 @@ pub fn shown(
     }
     let shown = session.peer_certificates().unwrap_or_default();
     Ok(shown.iter().map(|one| one.clone().into_owned()).collect())
+}
+
+/// What a directory says; `None` where it is not there yet.
+fn ask(place: &Place, address: SocketAddr, path: &str) -> Option<String> {
+    let mut curl = Command::new("curl");
+    curl.args(["-q", "-sf", "--cacert"])
+        .arg(place.path("directory.pem"));
+    curl.arg(format!("https://localhost:{}{path}", address.port()));
+    let ran = Ran::of(curl.output().unwrap());
+    (ran.code == Some(0)).then_some(ran.out)
 }
