@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Asked, Fake, LENGTH, RECORDING, answer, count, load};
+use super::{Asked, Fake, LENGTH, RECORDING, answer, count, load, load_until};
 use crate::harness::program::Place;
 
 const IN_CHUNKS: &str = "Transfer-Encoding: chunked";
@@ -53,7 +53,9 @@ fn chunks_are_read_in_every_scenario_on_connections_that_are_kept() {
                 "20ms",
             ];
             let more = ["--bitrate", "200KiB", &url];
-            let ran = load(&place, &[&args[..], &more, flags].concat());
+            let enough = fake.served() + 60;
+            let args = [&args[..], &more, flags].concat();
+            let ran = load_until(&place, &args, || fake.served() > enough);
             assert_eq!(ran.code, Some(0), "{scenario}: {ran:?}");
             let side = &ran.json()["sides"][0];
             assert_eq!(side["failures"].as_object().unwrap().len(), 0, "{side}");
@@ -86,7 +88,7 @@ fn a_length_that_nobody_told_is_learnt_at_the_end() {
     };
     let fake = Fake::start(move |asked, stream| stream.write_all(&whole(asked)));
     let args = ["--scenario", "download", &fake.url()];
-    let ran = load(&place, &args);
+    let ran = load_until(&place, &args, || fake.served() > 60);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let side = &ran.json()["sides"][0];
     assert!(side["requests"].as_u64().unwrap() >= 10, "{side}");
@@ -103,7 +105,8 @@ fn a_length_that_nobody_told_is_learnt_at_the_end() {
             *chunks = in_chunks(body);
         }))
     });
-    let ran = load(&place, &["--scenario", "download", &fake.url()]);
+    let args = ["--scenario", "download", &fake.url()];
+    let ran = load_until(&place, &args, || fake.served() > 20);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     // A shorter one ends too early, a longer one is another recording's.
     let odd = ["short body", "long body", "wrong range"].map(|kind| count(&ran, kind));
@@ -150,7 +153,7 @@ fn what_is_wrong_in_chunks_is_caught() {
             Ok(())
         });
         let args = ["--range-size", "32KiB", &fake.url()];
-        let ran = load(&place, &[&args[..], flags].concat());
+        let ran = load_until(&place, &[&args[..], flags].concat(), || fake.served() > 40);
         assert_eq!(ran.code, Some(1), "{kind}: {ran:?}");
         assert!(count(&ran, kind) > 0, "{kind}: {ran:?}");
     }
@@ -178,7 +181,7 @@ fn a_resolver_may_answer_in_chunks() {
         "--id",
         "call-1",
     ];
-    let ran = load(&place, &args);
+    let ran = load_until(&place, &args, || fake.served() > 60);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
         ran.json()["sides"][0]["requests"].as_u64().unwrap() >= 10,

@@ -275,11 +275,11 @@ fn each_side_has_its_own_protocol() {
     ] {
         // Neither server knows the other's protocol.
         let args = ["--rounds", "1", "--versus", &versus, &target];
-        let ran = load(&place, &[flags, &args].concat());
+        let ran = load(&place, &[flags, &["--duration", "1s"], &args].concat());
         assert_eq!(ran.code, Some(0), "{flags:?}: {ran:?}");
         let json = ran.json();
         for side in json["sides"].as_array().unwrap() {
-            assert!(side["requests"].as_u64().unwrap() >= 10, "{side}");
+            assert!(side["requests"].as_u64().unwrap() > 0, "{side}");
             assert_eq!(side["failures"].as_object().unwrap().len(), 0, "{side}");
         }
         assert!(json["done"].as_str().unwrap().contains(said), "{json}");
@@ -305,7 +305,8 @@ fn a_stream_without_a_length_is_measured_at_its_end() {
             ..Way::default()
         });
         let args = ["--http2", "--scenario", "download", &server.url()];
-        let ran = load(&place, &args);
+        let enough = || server.seen(|seen| &seen.requests) > 50;
+        let ran = load_until(&place, &args, enough);
         assert_eq!(ran.code, Some(code), "{ran:?}");
         let side = &ran.json()["sides"][0];
         assert!(side["requests"].as_u64().unwrap() >= 5, "{side}");
