@@ -31,7 +31,9 @@ use crate::store::{Reading, Sliced};
 /// cheaper than a sendfile(2) of their own.
 const SMALL: u64 = 16 * 1024;
 /// Size of the first window of a range without an end: playback often ends soon after it began.
-const FIRST_WINDOW: u64 = 64 * 1024;
+const FIRST_WINDOW: u64 = 256 * 1024;
+/// The same, where it is read into memory.
+const FIRST_READ: u64 = 64 * 1024;
 /// Size of the largest window.
 const LARGEST_WINDOW: u64 = 1024 * 1024;
 
@@ -261,7 +263,7 @@ impl FileBody {
         let (smallest, largest) = match self.lane {
             Some(_) if range.last + 1 < self.length => (LARGEST_WINDOW, LARGEST_WINDOW),
             Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
-            None => (FIRST_WINDOW.min(self.largest_read), self.largest_read),
+            None => (FIRST_READ.min(self.largest_read), self.largest_read),
         };
         let size = self.window.clamp(smallest, largest);
         let last = range.last.min(range.first.saturating_add(size - 1));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, ready};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -14,7 +14,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -254,8 +254,8 @@ async fn http1<H: Handler>(
         MAX_HEAD
     };
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+        // A timer of hyper's is made and taken down with each request; the one below waits for heads.
+        .header_read_timeout(None)
         .half_close(true)
         // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
         .max_buf_size(max_head)
@@ -267,22 +267,41 @@ async fn http1<H: Handler>(
     let mut late = pin!(sleep_until(deadline));
     let mut stopping = pin!(all.shutdown.cancelled());
     let (mut stopped, mut parked) = (false, false);
+    let mut half = None;
+    // Who is woken by what is waited for besides hyper; asked again only when it has come.
+    let mut woken: Option<Waker> = None;
     let end = poll_fn(|cx| {
         loop {
             // Before all else, so that nobody who has just asked is taken to be idle.
             if let Poll::Ready(served) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(End::Served(served));
             }
-            if !stopped && stopping.as_mut().poll(cx).is_ready() {
+            let waits = woken.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
+            if !stopped
+                && !(waits && !all.shutdown.is_cancelled())
+                && stopping.as_mut().poll(cx).is_ready()
+            {
                 // Behind what has come already, which hyper would throw away unread.
                 stopped = true;
                 Pin::new(&mut connection).graceful_shutdown();
                 continue;
             }
-            if !pulse.has_request() && late.as_mut().poll(cx).is_ready() {
+            let begun = pulse.half_a_head();
+            if begun != half {
+                half = begun;
+                if begun.is_some_and(|behind| behind > 0) {
+                    late.as_mut().reset(Instant::from(instant()) + settings.header_timeout);
+                }
+            }
+            if (half.is_some() || !pulse.has_request()) && late.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Cut(Cut::Late));
             }
+            if waits && !looking.is_elapsed() {
+                return Poll::Pending;
+            }
+            woken = Some(cx.waker().clone());
             ready!(looking.as_mut().poll(cx));
+            woken = None;
             looking.set(sleep(if pulse.is_busy() { tick } else { soon }));
             match watch.look(&pulse, instant(), settings) {
                 Finding::Idle(time) if time >= soon => {
@@ -314,9 +333,6 @@ async fn close<H: Handler>(wire: Wire, end: End, peer: SocketAddr, all: &Common<
             wire.linger().await;
         }
         End::Served(Err(error)) => {
-            if error.is_timeout() {
-                all.handler.cut(Cut::Late);
-            }
             tracing::debug!(%peer, reason = %error, "a connection was cut");
             wire.close();
         }

@@ -18,8 +18,7 @@ const PER_CONTROL: u64 = 256;
 /// Bytes of the longest answer to one, a PING's.
 const ANSWER: u64 = 17;
 
-/// How often a connection is looked at: often enough that one between requests is put aside long
-/// before hyper takes its silence for a head that does not come.
+/// How often a connection is looked at.
 pub(super) fn tick(settings: &Settings) -> Duration {
     Duration::from_secs(1).min(settings.header_timeout / 4)
 }
@@ -36,8 +35,8 @@ pub(super) struct Pulse {
     stalled: AtomicBool,
     /// All that has been read are whole messages.
     between: AtomicBool,
-    /// A request has been answered, or is being, since one was awaited.
-    asked: AtomicBool,
+    /// Requests that have been answered, or are being, since one was awaited.
+    asked: AtomicU64,
     /// Something of a handler's answer may not have left yet.
     owes: AtomicBool,
     /// As many as there are requests under way, and this one.
@@ -53,7 +52,7 @@ impl Default for Pulse {
             control: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             between: AtomicBool::new(true),
-            asked: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
             owes: AtomicBool::new(false),
             presence: Arc::default(),
         }
@@ -81,19 +80,26 @@ impl Pulse {
 
     /// To be held while a request is under way.
     pub(super) fn presence(&self) -> Arc<()> {
-        self.asked.store(true, Ordering::Relaxed);
+        add(&self.asked, 1);
         self.owes.store(true, Ordering::Relaxed);
         Arc::clone(&self.presence)
     }
 
     /// Forgets the requests so far.
     pub(super) fn await_request(&self) {
-        self.asked.store(false, Ordering::Relaxed);
+        self.asked.store(0, Ordering::Relaxed);
     }
 
     /// Whether one has come since.
     pub(super) fn has_request(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed) > 0
+    }
+
+    /// HTTP/1.1: how many requests there were before the one whose head has begun to come, if one has
+    /// and none is under way.
+    pub(super) fn half_a_head(&self) -> Option<u64> {
+        let begun = !self.between.load(Ordering::Relaxed) && !self.is_busy();
+        begun.then(|| self.asked.load(Ordering::Relaxed))
     }
 
     /// All that was to be sent so far has been.

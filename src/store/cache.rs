@@ -2,7 +2,7 @@
 //!
 //! Opening a file, reading its record and describing both costs more than sending a small range. A
 //! recording is held open with what was known of it, and with witnesses that are asked at each use:
-//! the open file, its directory, and its record. While none of them has changed, nothing has been
+//! the open file and its record, or its directory where a record could still come. While none of them has changed, nothing has been
 //! replaced, removed, rewritten or revoked; and after two seconds everything is looked up anew,
 //! whatever they say.
 
@@ -22,7 +22,7 @@ use crate::respond::Described;
 const MOST: u64 = 2;
 /// After so long it is looked up again beside the request, so that no request has to wait for it.
 const EARLY: u64 = 1;
-/// A held recording has up to three descriptors; this part of those allowed may hold recordings.
+/// A held recording has two descriptors, seldom three; this part of those allowed may hold recordings.
 const SHARE: u64 = 8;
 
 /// A recording held open.
@@ -65,7 +65,7 @@ impl Witness {
         Ok(Self { file, stamp })
     }
 
-    fn agrees(&self) -> bool {
+    pub(super) fn agrees(&self) -> bool {
         fstat(&*self.file).is_ok_and(|stat| Stamp::of(&stat) == self.stamp)
     }
 }

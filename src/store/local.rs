@@ -136,11 +136,14 @@ impl Local {
         let modified = described.representation().last_modified;
         handle.settled = modified.is_none_or(|modified| modified.until(now) >= SETTLED);
         let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
+        // A record that is there is witness enough: none can come beside it, and of what has been
+        // replaced since it was opened the directory has told by now.
+        let directory = Some(directory).filter(|it| witness.is_none() || !it.agrees());
         let held = Arc::new(Held {
             described,
             handle,
             generation: record.generation,
-            witnesses: [Some(file), Some(directory), witness]
+            witnesses: [Some(file), witness, directory]
                 .into_iter()
                 .flatten()
                 .collect(),

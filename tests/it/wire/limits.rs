@@ -101,6 +101,29 @@ fn a_head_that_drips_ends_in_time() {
 }
 
 #[test]
+fn each_head_has_its_own_time() {
+    let server = server(Settings {
+        header_timeout: Duration::from_secs(4),
+        ..Settings::default()
+    });
+    let target = server.sign("call.wav");
+    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (begin, end) = head.split_at(head.len() / 2);
+    let mut client = server.connect();
+    client.send(begin);
+    // No moment without half a head, for longer than one may take.
+    for _ in 0..6 {
+        sleep(Duration::from_secs(1));
+        client.send([end, begin].concat());
+        assert_eq!(client.response("GET").body, pattern(1000));
+    }
+    let time = seconds_of(|| drop(client.rest()));
+    assert!((1.0..18.0).contains(&time), "{time} s");
+    let cut = "tonearm_connections_cut_total{reason=\"late\"} 1";
+    assert!(server.metrics.exposition().contains(cut));
+}
+
+#[test]
 fn a_reader_who_stops_is_cut_and_a_slow_one_is_not() {
     const LENGTH: usize = 16 << 20;
     let server = server(Settings {
