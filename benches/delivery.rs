@@ -15,12 +15,13 @@
     reason = "a bench that cannot be set up fails, and it measures time"
 )]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use socket2::SockRef;
 
@@ -33,7 +34,10 @@ fn main() {
     let bytes: Arc<[u8]> = (0..=250).cycle().take(LENGTH).collect::<Vec<u8>>().into();
     let storage = place.path().join("storage").join(OWNER);
     std::fs::create_dir_all(&storage).unwrap();
-    std::fs::write(storage.join("call.wav"), &bytes).unwrap();
+    let mut file = File::create(storage.join("call.wav")).unwrap();
+    file.write_all(&bytes).unwrap();
+    // A file that was written lately may still be written to, and is copied.
+    file.set_modified(UNIX_EPOCH).unwrap();
     let bucket = bucket(bytes);
     for placed in [
         Placed("as the kernel places them", None),

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, try_unfold};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::{GetOptions, GetRange};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
@@ -102,14 +102,19 @@ impl Fetch {
     }
 
     fn stream(self) -> Stream {
-        let bytes = try_unfold(self, async |mut fetch| {
-            let next = fetch.next().await.map_err(io::Error::other)?;
-            Ok(next.map(|bytes| (bytes, fetch)))
-        });
-        Stream(bytes.boxed())
+        Stream(self.parts().map_err(io::Error::other).boxed())
     }
 
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+    /// The bytes, as they come.
+    pub(super) fn parts(self) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        let parts = try_unfold(self, async |mut fetch| {
+            let next = fetch.next().await?;
+            Ok(next.map(|bytes| (bytes, fetch)))
+        });
+        parts.boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         while self.left.first <= self.left.last {
             let error = match self.part().await {
                 Ok(part) if part.is_empty() => continue,

@@ -9,6 +9,7 @@ mod disk;
 mod flight;
 mod index;
 mod outcome;
+mod pieces;
 mod room;
 
 use std::collections::HashMap;

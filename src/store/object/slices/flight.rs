@@ -10,6 +10,7 @@ use super::Slices;
 use super::disk::Disk;
 use super::index::{Entry, SliceId};
 use super::outcome::CacheOutcome;
+use super::pieces::Pieces;
 use crate::select::ByteRange;
 use crate::store::object::Pinned;
 use crate::store::object::fetch::Fetch;
@@ -116,7 +117,7 @@ impl Flying {
 
     async fn fetch(&self) -> Result<Handle, Trouble> {
         // What fails here has not touched the disk.
-        let mut fetch = Fetch::begin(Arc::clone(&self.object), self.range).await?;
+        let fetch = Fetch::begin(Arc::clone(&self.object), self.range).await?;
         let (slices, disk, id) = (Arc::clone(&self.slices), Arc::clone(&self.disk), self.id);
         let mut writing = off_reactor(move || {
             slices.make_room();
@@ -124,9 +125,10 @@ impl Flying {
         })
         .await?;
         let (so_far, mut length) = (writing.so_far()?, 0);
-        while let Some(part) = fetch.next().await? {
-            length += u64::try_from(part.len()).map_err(io::Error::other)?;
-            writing = off_reactor(move || writing.write(&part).map(|()| writing)).await?;
+        let mut pieces = Pieces::of(fetch.parts());
+        while let Some(piece) = pieces.next().await? {
+            length += u64::try_from(piece.len()).map_err(io::Error::other)?;
+            writing = off_reactor(move || writing.write(&piece).map(|()| writing)).await?;
             // Whoever waits for these bytes need not wait for the others.
             let coming = Flight::Coming(so_far.clone(), length);
             self.landing.send_replace(coming);
