@@ -11,6 +11,7 @@ mod ids;
 mod media;
 mod mend;
 mod probe;
+mod record;
 mod resolver;
 
 pub use self::check::{Check, Grade, worst};
@@ -18,4 +19,5 @@ pub use self::file::{Heard, check_bytes, check_file, check_opened};
 pub use self::ids::check_ids;
 pub use self::mend::Named;
 pub use self::probe::{Broken, Probe};
+pub use self::record::check_record;
 pub use self::resolver::{Question, Signer};

@@ -1,6 +1,7 @@
 //! `tonearm doctor`: what HubSpot would meet, point by point.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -9,9 +10,11 @@ use serde::Serialize;
 use super::{Failure, Outcome, now, print};
 use crate::config::{Config, Values, secret};
 use crate::doctor::{
-    Broken, Check, Grade, Named, Probe, Question, Signer, check_file, check_ids, worst,
+    Broken, Check, Grade, Named, Probe, Question, Signer, check_file, check_ids, check_record,
+    worst,
 };
 use crate::recording::{Id, MediaPath, RecordingId};
+use crate::store::{ChangeError, Local, Store};
 
 /// Flags of `tonearm doctor`.
 #[derive(Debug, Args)]
@@ -140,11 +143,15 @@ fn file(path: &Path, root: &Path) -> Result<Report, Failure> {
         None => Named::file(path),
     };
     let heard = check_file(&named).map_err(Failure::at(path))?;
-    let ids = recording.as_ref().map(check_ids).unwrap_or_default();
-    Ok(Report::new(
-        &path.display().to_string(),
-        [ids, heard.checks].concat(),
-    ))
+    let mut checks = recording.as_ref().map(check_ids).unwrap_or_default();
+    if let Some(recording) = &recording {
+        let store = Local::open(root).map_err(Failure::at(root))?;
+        if let Err(ChangeError::Store(refused)) = Store::Local(Arc::new(store)).found(recording) {
+            checks.extend(check_record(&refused, &named));
+        }
+    }
+    checks.extend(heard.checks);
+    Ok(Report::new(&path.display().to_string(), checks))
 }
 
 /// Every file that is not a record or hidden.

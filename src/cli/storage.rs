@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use super::{Failure, now};
 use crate::config::{Config, Delivery, Storage};
-use crate::store::{Bucket, BucketError, Local, Object, Slices, Store};
+use crate::doctor::Named;
+use crate::recording::RecordingId;
+use crate::store::{Bucket, BucketError, ChangeError, Local, Object, Slices, Store, StoreError};
 
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     match &config.storage {
@@ -27,6 +29,22 @@ pub(super) fn open_to_serve(config: &Config) -> Result<Store, Failure> {
     let name = format!("{bucket} {}", config.endpoint.as_deref().unwrap_or(""));
     let slices = Slices::open(cache.clone(), name, now());
     Ok(Store::Object(Arc::new(object.with_slices(slices, *trust))))
+}
+
+/// Why a recording that was named is not to be had.
+pub(super) fn not_had(id: &RecordingId, place: &Storage, error: ChangeError) -> Failure {
+    let problem = match error {
+        ChangeError::Store(error) if error.is_absent() => {
+            anyhow!("{id} is not in {place}: {error}")
+        }
+        ChangeError::Store(error @ StoreError::Damaged) => {
+            let place = place.to_string();
+            let fix = Named::stored(Path::new(""), id, &place).put_again();
+            anyhow!("{id}: {error}, a scrub found\nfix: {fix}")
+        }
+        error => return error.into(),
+    };
+    Failure::new(Failure::FINDINGS, problem)
 }
 
 fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {

@@ -6,13 +6,13 @@ use anyhow::anyhow;
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::storage::open_store;
+use super::storage::{not_had, open_store};
 use super::{Failure, Outcome, load_keyring, now, print, reachable};
 use crate::app::{BaseUrl, BaseUrlError};
 use crate::config::{Config, Delivery, Flags, Storage, Values, duration};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
-use crate::store::{Found, Store, StoreError};
+use crate::store::{Found, Store};
 
 /// Flags of `tonearm url`.
 #[derive(Debug, Args)]
@@ -130,7 +130,6 @@ impl Url {
     }
 
     fn find(&self, config: &Config) -> Result<(Found, Store, Runtime), Failure> {
-        let io = |error: anyhow::Error| Failure::new(Failure::IO, error);
         let store = open_store(config)?;
         let id = RecordingId {
             app: self.app.clone(),
@@ -140,19 +139,9 @@ impl Url {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| io(error.into()))?;
-        let found = runtime
-            .block_on(store.find(&id))
-            .map_err(|error| match error {
-                StoreError::NotFound(_) | StoreError::Erased => {
-                    let place = &config.storage;
-                    Failure::new(
-                        Failure::FINDINGS,
-                        anyhow!("{id} is not in {place}: {error}"),
-                    )
-                }
-                error => io(error.into()),
-            })?;
+            .map_err(|error| Failure::new(Failure::IO, error))?;
+        let found = runtime.block_on(store.find(&id));
+        let found = found.map_err(|error| not_had(&id, &config.storage, error.into()))?;
         Ok((found, store, runtime))
     }
 

@@ -46,16 +46,24 @@ impl<'a> Named<'a> {
     #[must_use]
     pub fn mended(&self, verdict: &Verdict) -> Option<String> {
         let remedies = verdict.remedies();
-        if remedies.is_empty() {
-            return None;
-        }
+        (!remedies.is_empty()).then(|| self.added(&remedies))
+    }
+
+    /// The command that brings back what was put, where other bytes lie now.
+    #[must_use]
+    pub fn put_again(&self) -> String {
+        let path = Path::new("FILE");
+        Self { path, ..*self }.added(&[])
+    }
+
+    fn added(&self, flags: &[&str]) -> String {
         let [app, account, id] = match self.recording {
             Some(id) => [&id.app, &id.account, &id.external].map(|id| shell_word(id.as_str())),
             None => ["APP", "ACCOUNT", "ID"].map(str::to_owned),
         };
         let file = shell_word(&self.path.display().to_string());
         let mut command = format!("tonearm add {file} --app {app} --account {account} --id {id}");
-        for flag in remedies {
+        for flag in flags {
             command = format!("{command} {flag}");
         }
         if self.is_stored {
@@ -64,7 +72,7 @@ impl<'a> Named<'a> {
         if let Some(storage) = self.storage {
             command = format!("{command} --storage {}", shell_word(storage));
         }
-        Some(command)
+        command
     }
 }
 

@@ -19,6 +19,7 @@ mod log;
 mod memory;
 mod packaging;
 mod retention;
+mod scrub;
 mod sight;
 mod sound;
 mod stall;

@@ -170,6 +170,10 @@ impl Publish {
             modified: Some(modified),
             ..self.work(config)?
         };
+        // What lies there damaged is told so, and not taken for another recording of this id.
+        if work.has(&path.recording) {
+            work.find(&path.recording)?;
+        }
         put(&work.store, file, &path)?;
         block_on(work.one(app, &path.recording, self.manner))
     }

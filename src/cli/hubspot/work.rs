@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::{CallFlags, Whose};
 use super::{Manner, client, described, show_request, show_requests};
-use crate::cli::storage::open_store;
+use crate::cli::storage::{not_had, open_store};
 use crate::cli::{Failure, Outcome, now, print};
 use crate::config::{Config, Storage};
 use crate::doctor::{Grade, Heard, Named, check_file, check_opened};
@@ -187,14 +187,8 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn find(&self, recording: &RecordingId) -> Result<Found, Failure> {
-        self.store.found(recording).map_err(|error| match error {
-            ChangeError::Store(error) if error.is_absent() => {
-                let place = &self.config.storage;
-                let problem = anyhow!("{recording} is not in {place}: {error}");
-                Failure::new(Failure::FINDINGS, problem)
-            }
-            error => error.into(),
-        })
+        let found = self.store.found(recording);
+        found.map_err(|error| not_had(recording, &self.config.storage, error))
     }
 
     /// Keeps others from publishing a recording; in a dry run there is no need to.

@@ -106,7 +106,7 @@ fn what_rotted_is_served_to_nobody_until_it_is_mended() {
         WHOSE[1], WHOSE[3]
     );
     assert_eq!(ask(program.public, "GET", &asked, &[]).status, 500);
-    assert_eq!(url().code, Some(74));
+    assert_eq!(url().code, Some(1));
     // The store heals; a scrub sees it, and what is marked goes.
     s3.rot(&key("call.wav"));
     is(500);
