@@ -15,6 +15,7 @@ mod stream;
 mod tls;
 mod turns;
 mod unparsed;
+mod vigil;
 mod wire;
 mod zero_copy;
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, Waker, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::{Cut, Failed, Front};
 use super::http2::http2;
-use super::pulse::{Finding, Pulse, Watch, tick};
+use super::pulse::Pulse;
 use super::share::Place;
 use super::turns::Turns;
+use super::vigil::{Call, Vigil};
 use super::wire::{Protocol, Seen, Wire};
 use super::{Arrival, Handler, Settings, date, instant, now};
 use crate::body::{FileBody, Lane};
@@ -66,10 +67,6 @@ impl<H: Handler> Common<H> {
         sleep(LAST_CALL).await;
     }
 }
-
-/// A connection that has been idle for so long is put aside. Soon: what serves a request takes four
-/// times the memory of what waits for one, and what many had at once the allocator keeps.
-const PARKED_AFTER: Duration = Duration::from_millis(250);
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler>(
@@ -254,66 +251,34 @@ async fn http1<H: Handler>(
         MAX_HEAD
     };
     let mut connection = http1::Builder::new()
-        // A timer of hyper's is made and taken down with each request; the one below waits for heads.
+        // A timer of hyper's is made and taken down with each request; the vigil waits for heads.
         .header_read_timeout(None)
         .half_close(true)
         // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
         .max_buf_size(max_head)
         .writev(true)
         .serve_connection(TokioIo::new(wire), service);
-    let mut watch = Watch::from(instant(), false);
-    let (tick, soon) = (tick(settings), PARKED_AFTER.min(tick(settings)));
-    let mut looking = pin!(sleep(soon));
-    let mut late = pin!(sleep_until(deadline));
-    let mut stopping = pin!(all.shutdown.cancelled());
-    let (mut stopped, mut parked) = (false, false);
-    let mut half = None;
-    // Who is woken by what is waited for besides hyper; asked again only when it has come.
-    let mut woken: Option<Waker> = None;
+    let stopping = pin!(all.shutdown.cancelled());
+    let looking = pin!(sleep_until(deadline));
+    let late = pin!(sleep_until(deadline));
+    let mut vigil = Vigil::new(settings, &pulse, &all.shutdown, stopping, looking, late);
+    let mut parked = false;
     let end = poll_fn(|cx| {
         loop {
-            // Before all else, so that nobody who has just asked is taken to be idle.
             if let Poll::Ready(served) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(End::Served(served));
             }
-            let waits = woken.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
-            if !stopped
-                && !(waits && !all.shutdown.is_cancelled())
-                && stopping.as_mut().poll(cx).is_ready()
-            {
-                // Behind what has come already, which hyper would throw away unread.
-                stopped = true;
-                Pin::new(&mut connection).graceful_shutdown();
-                continue;
-            }
-            let begun = pulse.half_a_head();
-            if begun != half {
-                half = begun;
-                if begun.is_some_and(|behind| behind > 0) {
-                    late.as_mut().reset(Instant::from(instant()) + settings.header_timeout);
-                }
-            }
-            if (half.is_some() || !pulse.has_request()) && late.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Cut(Cut::Late));
-            }
-            if waits && !looking.is_elapsed() {
-                return Poll::Pending;
-            }
-            woken = Some(cx.waker().clone());
-            ready!(looking.as_mut().poll(cx));
-            woken = None;
-            looking.set(sleep(if pulse.is_busy() { tick } else { soon }));
-            match watch.look(&pulse, instant(), settings) {
-                Finding::Idle(time) if time >= soon => {
-                    parked = true;
+            match ready!(vigil.poll(cx)) {
+                Call::Cut(reason) => return Poll::Ready(End::Cut(reason)),
+                call => {
+                    parked |= call == Call::Park;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                Finding::Lively | Finding::Idle(_) => {}
-                Finding::Cut(reason) => return Poll::Ready(End::Cut(reason)),
             }
         }
     })
     .await;
+    let stopped = vigil.has_stopped();
     let parts = connection.into_parts();
     let mut wire = parts.io.into_inner();
     if parked && !stopped && matches!(end, End::Served(Ok(()))) && !wire.has_ended() {
