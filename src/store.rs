@@ -7,6 +7,7 @@
 
 mod cache;
 mod change;
+mod firsts;
 mod incoming;
 mod local;
 #[cfg(feature = "object")]
@@ -327,12 +328,14 @@ impl Store {
         Incoming::begin(self, limit)
     }
 
-    /// Calls `visit` with the id of every recording, in the order of `{appId}/{externalAccountId}/` and
-    /// then of externalIds, bytewise. Waits for the disk.
+    /// Calls `visit` with every recording, where its first file is in the order of
+    /// `{appId}/{externalAccountId}/{externalId}.{ext}`, bytewise. Of a directory the names of one account
+    /// are held meanwhile, of a bucket nothing. A bucket that lists in no order may have a recording of
+    /// several formats visited for each. Waits for the disk.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn each(&self, visit: impl FnMut(RecordingId)) -> Result<(), ChangeError> {
+    pub fn each(&self, visit: impl FnMut(MediaPath)) -> Result<(), ChangeError> {
         match self {
             Self::Local(local) => Ok(local.each(visit)?),
             #[cfg(feature = "object")]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Failure, Outcome, now, print, storage};
 use crate::config::{Flags, Values, duration};
 use crate::ingest::audit;
-use crate::recording::{Id, RecordingId, UnixTime};
+use crate::recording::{Id, MediaPath, RecordingId, UnixTime};
 use crate::store::{ChangeError, Erased, Store};
 
 /// Flags of `tonearm expire`.
@@ -74,7 +74,8 @@ impl Expire {
         super::log::begin(&config);
         let store = storage::open_store(&config)?;
         let mut failed = 0;
-        let each = |id: RecordingId| {
+        let each = |path: MediaPath| {
+            let id = path.recording;
             if let Err(error) = self.expire(&store, &id, before) {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(recording = %id, error, "a recording stays");

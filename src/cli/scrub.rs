@@ -89,10 +89,11 @@ impl Scrub {
     fn scrub(&self, store: &Store, abreast: usize, tally: &mut Tally) -> Result<(), ChangeError> {
         scope(|scope| {
             let mut under_way: VecDeque<(_, ScopedJoinHandle<'_, Found>)> = VecDeque::new();
-            let listed = store.each(|id| {
-                if self.is_passed(&id) {
+            let listed = store.each(|path| {
+                if self.is_passed(&path) {
                     return;
                 }
+                let id = path.recording;
                 if under_way.len() == abreast
                     && let Some((id, first)) = under_way.pop_front()
                 {
@@ -108,10 +109,13 @@ impl Scrub {
         })
     }
 
-    fn is_passed(&self, id: &RecordingId) -> bool {
-        let order = |id: &RecordingId| (format!("{}/{}/", id.app, id.account), id.external.clone());
-        let after = self.after.as_ref();
-        after.is_some_and(|after| order(id) <= order(&after.recording))
+    /// Whether it was looked at before the one that the scrub goes on behind: that may have been told
+    /// by any of its files, and all of them begin with its id and a dot.
+    fn is_passed(&self, path: &MediaPath) -> bool {
+        self.after.as_ref().is_some_and(|after| {
+            let after = &after.recording;
+            path.recording == *after || path.store_path() < format!("{after}.")
+        })
     }
 
     fn look(&self, store: &Store, id: &RecordingId) -> Found {

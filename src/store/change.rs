@@ -8,7 +8,6 @@
 //! refused like other bytes are. Files that were placed by other means may stand side by side; then
 //! the first format is served, as ever.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -16,6 +15,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::firsts::Firsts;
 use super::incoming::{Incoming, Temporary, Way};
 use super::local::failure;
 use super::place::{Place, facts};
@@ -237,11 +237,13 @@ impl Local {
         Ok((place.present(&record)?, record))
     }
 
-    /// Visits the id of every recording, one account at a time.
-    pub(super) fn each(&self, mut visit: impl FnMut(RecordingId)) -> io::Result<()> {
-        self.each_account(|files| {
-            let ids: BTreeSet<_> = files.into_iter().map(|file| file.recording).collect();
-            ids.into_iter().for_each(&mut visit);
+    /// Visits every recording by its first file, one account at a time.
+    pub(super) fn each(&self, mut visit: impl FnMut(MediaPath)) -> io::Result<()> {
+        self.each_account(|mut files| {
+            files.sort_by_cached_key(MediaPath::store_path);
+            let mut firsts = Firsts::default();
+            files.retain(|file| firsts.is_first(file));
+            files.into_iter().for_each(&mut visit);
         })
     }
 

@@ -1,6 +1,6 @@
 //! What lies in a bucket: every recording, and what was left on the way to one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -9,7 +9,8 @@ use object_store::path::Path;
 
 use super::send::{INCOMING, wait};
 use super::{Object, modified};
-use crate::recording::{MediaPath, RecordingId, UnixTime};
+use crate::recording::{MediaPath, UnixTime};
+use crate::store::firsts::Firsts;
 use crate::store::{ChangeError, StoreError};
 
 impl Object {
@@ -56,24 +57,18 @@ impl Object {
         })
     }
 
-    /// Visits the id of every recording, one account at a time.
+    /// Visits every recording by its first file, as they are listed.
     pub(in crate::store) fn each(
         self: &Arc<Self>,
-        mut visit: impl FnMut(RecordingId),
+        mut visit: impl FnMut(MediaPath),
     ) -> Result<(), ChangeError> {
-        // Formats of one id need not stand side by side in a listing.
-        let mut ids: BTreeSet<RecordingId> = BTreeSet::new();
+        let mut firsts = Firsts::default();
         self.each_path(|path| {
-            let id = path.recording;
-            let other = |last: &RecordingId| (&last.app, &last.account) != (&id.app, &id.account);
-            if ids.last().is_some_and(other) {
-                std::mem::take(&mut ids).into_iter().for_each(&mut visit);
+            if firsts.is_first(&path) {
+                visit(path);
             }
-            ids.insert(id);
             Ok(())
-        })?;
-        ids.into_iter().for_each(visit);
-        Ok(())
+        })
     }
 
     /// Every recording there is, in the order of their ids.

@@ -8,6 +8,7 @@
 //! its tags count. Garage 2.5, which is among them only where `TONEARM_GARAGE` names its program,
 //! overwrites where it was asked to create only: it is read, and a test sees that it is not written to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use futures_util::StreamExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use tonearm::recording::MediaPath;
 use tonearm::store::{CacheSettings, Limits, Local, Replace, Store};
 
 use super::changes::{self, Kind};
@@ -236,6 +238,30 @@ fn a_directory() {
 #[test]
 fn memory() {
     Kept(Arc::new(InMemory::new())).is_read_and_changed();
+}
+
+#[test]
+fn each_of_many_recordings_of_an_account_is_visited_once_and_in_order() {
+    let kept = Kept(Arc::new(InMemory::new()));
+    let store = kept.replica();
+    block_on(async {
+        for count in 0..10_000 {
+            let names = [format!("call.g{count}.flac"), format!("call.g{count}.wav")];
+            for name in &names[..=count % 2] {
+                let key = Path::parse(bucket::key(name)).unwrap();
+                kept.0.put(&key, "RIFF".into()).await.unwrap();
+            }
+        }
+    });
+    // One whose two files have all the others between them.
+    kept.place("call.flac", b"RIFF");
+    kept.place("call.wav", b"RIFF");
+    let mut visited = Vec::new();
+    store.each(|path| visited.push(path)).unwrap();
+    assert_eq!(visited.len(), 10_001);
+    assert!(visited.is_sorted_by_key(MediaPath::store_path));
+    let ids: BTreeSet<_> = visited.iter().map(|path| &path.recording).collect();
+    assert_eq!(ids.len(), visited.len());
 }
 
 #[test]
