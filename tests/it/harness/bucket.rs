@@ -176,16 +176,26 @@ impl FaultyS3 {
     }
 }
 
+/// Without TLS.
+fn without_tls() -> ClientOptions {
+    ClientOptions::new().with_allow_http(true)
+}
+
+/// Nothing is tried again behind a test's back.
+fn no_retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
 /// A client of the bucket called `bucket` at this address.
 pub fn s3(addr: SocketAddr) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_endpoint(format!("http://{addr}"))
         .with_http_connector(tonearm::store::Lean)
-        .with_client_options(ClientOptions::new().with_allow_http(true))
-        .with_retry(RetryConfig {
-            max_retries: 0,
-            ..RetryConfig::default()
-        })
+        .with_client_options(without_tls())
+        .with_retry(no_retries())
         .with_bucket_name("bucket")
         .with_region("us-east-1")
         .with_access_key_id("key")
@@ -198,11 +208,8 @@ pub fn gs(addr: SocketAddr) -> GoogleCloudStorageBuilder {
     GoogleCloudStorageBuilder::new()
         .with_base_url(&format!("http://{addr}"))
         .with_http_connector(tonearm::store::Lean)
-        .with_client_options(ClientOptions::new().with_allow_http(true))
-        .with_retry(RetryConfig {
-            max_retries: 0,
-            ..RetryConfig::default()
-        })
+        .with_client_options(without_tls())
+        .with_retry(no_retries())
         .with_bucket_name("bucket")
         .with_bearer_token("token")
 }

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use object_store::ObjectStore;
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 /// Its account and that one's key, which everybody knows.
 pub const ACCOUNT: &str = "devstoreaccount1";
@@ -78,11 +78,8 @@ impl Azurite {
             .with_access_key(KEY)
             .with_endpoint(self.endpoint())
             .with_container_name("bucket")
-            .with_client_options(ClientOptions::new().with_allow_http(true))
-            .with_retry(RetryConfig {
-                max_retries: 0,
-                ..RetryConfig::default()
-            });
+            .with_client_options(super::without_tls())
+            .with_retry(super::no_retries());
         Arc::new(azure.build().unwrap())
     }
 }

@@ -1,19 +1,16 @@
 //! Google's signature version 4 in a query, as Cloud Storage checks it: by Google's page on it, and held
 //! against the conformance tests published for its clients.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tonearm::recording::UnixTime;
 
-use super::sigv4::{hex, value};
+use super::sigv4::{hex, spelled, value};
 
 /// Which host is signed for, wherever the tests' bucket is.
 const HOST: &str = "storage.googleapis.com";
@@ -96,18 +93,6 @@ impl Presigned<'_> {
 
     /// The canonical request: each pair escaped in the one spelling there is, and sorted.
     fn canonical(&self) -> String {
-        let spelled = |text: &str| {
-            let decoded = percent_decode_str(&text.replace('+', "%20")).collect::<Vec<u8>>();
-            decoded.iter().fold(String::new(), |mut out, byte| {
-                match byte {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                        out.push(char::from(*byte));
-                    }
-                    byte => write!(out, "%{byte:02X}").unwrap(),
-                }
-                out
-            })
-        };
         let pairs = self
             .query
             .split('&')

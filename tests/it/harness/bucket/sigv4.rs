@@ -44,6 +44,20 @@ pub(super) fn value(query: &str, name: &str) -> Option<String> {
     )
 }
 
+/// As the canonical form spells it, which escapes all but the unreserved; `+` for a space is not its way.
+pub(super) fn spelled(text: &str) -> String {
+    let decoded = percent_decode_str(&text.replace('+', "%20")).collect::<Vec<u8>>();
+    decoded.iter().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(*byte));
+            }
+            byte => write!(out, "%{byte:02X}").unwrap(),
+        }
+        out
+    })
+}
+
 impl Presigned<'_> {
     /// Whether S3 would let it in at `now`.
     pub fn check(&self, now: UnixTime) -> Result<(), &'static str> {
@@ -66,19 +80,6 @@ impl Presigned<'_> {
     fn signature(&self, date: &str, secret: &str) -> String {
         let mut pairs: Vec<_> = self.query.split('&').collect();
         pairs.retain(|pair| !pair.starts_with("X-Amz-Signature="));
-        // The canonical form escapes all but the unreserved; `+` for a space is not its spelling.
-        let spelled = |text: &str| {
-            let decoded = percent_decode_str(&text.replace('+', "%20")).collect::<Vec<u8>>();
-            decoded.iter().fold(String::new(), |mut out, byte| {
-                match byte {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                        out.push(char::from(*byte));
-                    }
-                    byte => write!(out, "%{byte:02X}").unwrap(),
-                }
-                out
-            })
-        };
         let mut pairs: Vec<_> = pairs
             .into_iter()
             .filter_map(|pair| pair.split_once('='))
