@@ -5,9 +5,12 @@
 //! is the only way to a recording's bytes, and carries the path. Nor does it decide who may change
 //! it: that is asked before.
 
+mod beneath;
 mod cache;
 mod change;
+mod error;
 mod firsts;
+mod handle;
 mod incoming;
 mod local;
 #[cfg(feature = "object")]
@@ -18,15 +21,15 @@ mod record;
 mod scrub;
 mod upload;
 
-use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use self::cache::Held;
 pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
+pub use self::error::StoreError;
+pub use self::handle::{Handle, Version};
 pub use self::incoming::Incoming;
 pub use self::local::{Local, Opened};
 #[cfg(feature = "object")]
@@ -34,7 +37,7 @@ pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
 pub use self::object::{
     Bucket, BucketError, CacheOutcome, CacheSettings, Lean, Limits, Object, Presigned, Presigner,
-    Reading, Sliced, Slices,
+    Reading, Sliced, Slices, UrlTerms,
 };
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{Claim, FileFacts, Record};
@@ -44,9 +47,7 @@ pub use self::upload::Upload;
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
-#[cfg(feature = "object")]
-use crate::sign::Disposition;
-use crate::sign::{Grant, Refusal};
+use crate::sign::Grant;
 
 /// A place where recordings lie.
 #[derive(Debug, Clone)]
@@ -118,19 +119,6 @@ pub enum Source {
     Sliced(Box<Sliced>),
 }
 
-/// An open recording of a known version.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    pub(crate) file: Arc<File>,
-    pub(crate) version: Version,
-    /// Nobody is likely to be writing to it any more.
-    pub(crate) settled: bool,
-    /// More is being written behind the bytes that are read: it has no version yet.
-    pub(crate) grows: bool,
-    /// How often in a row what was asked for lay in the page cache.
-    pub(crate) hits: Arc<AtomicU32>,
-}
-
 /// A recording that others do not publish meanwhile.
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is held")]
@@ -144,15 +132,6 @@ enum Lock {
     Record(object::Published),
 }
 
-/// What tells that an open file is still the one that was located.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    /// In bytes.
-    pub(crate) length: u64,
-    /// Nanoseconds since 1970.
-    pub(crate) modified_ns: i128,
-}
-
 /// What a resolver has to know of a recording in order to sign for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -162,61 +141,6 @@ pub struct Found {
     pub duration: Option<Duration>,
     /// Its grant generation.
     pub generation: u32,
-}
-
-/// Why a recording is not to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is none, or what is there is no recording.
-    #[error("no recording: {0}")]
-    NotFound(&'static str),
-    /// There was one; retention erased it.
-    #[error("the recording was erased")]
-    Erased,
-    /// A scrub found other bytes than were put.
-    #[error("the recording is not as it was put")]
-    Damaged,
-    /// Its grants have been revoked.
-    #[error("the grant was revoked")]
-    Refused(#[from] Refusal),
-    /// The machine is out of something that comes back: descriptors, memory.
-    #[error("the machine is out of resources")]
-    Exhausted(#[source] io::Error),
-    /// The disk, or its permissions.
-    #[error("the store cannot be read")]
-    Io(#[source] io::Error),
-    /// The record beside the recording cannot be understood, and with it neither what is revoked.
-    #[error("the recording's record cannot be read")]
-    Record(#[source] serde_json::Error),
-    /// There is another version now than the one that was located.
-    #[error("the object was replaced meanwhile")]
-    Replaced,
-    /// As many requests to the bucket are under way as there may be.
-    #[error("too many requests to the bucket are under way")]
-    Busy,
-    /// The bucket cannot be reached, or says that it cannot answer now.
-    #[error("the bucket cannot be reached")]
-    Unreachable(#[source] Box<dyn Error + Send + Sync>),
-    /// The bucket did not answer in time.
-    #[error("the bucket did not answer in time")]
-    TimedOut,
-    /// The bucket refused, or its answer made no sense.
-    #[error("the bucket gave no useful answer")]
-    Upstream(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl StoreError {
-    /// Whether it says nothing of the recording, but that the bucket cannot be asked now.
-    #[cfg(feature = "object")]
-    const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut | Self::Busy)
-    }
-
-    /// Whether there is no such recording, or none any more.
-    #[must_use]
-    pub const fn is_absent(&self) -> bool {
-        matches!(self, Self::NotFound(_) | Self::Erased)
-    }
 }
 
 impl Store {
@@ -276,8 +200,8 @@ impl Store {
         }
     }
 
-    /// The bucket's own URL of a recording that was found, for `life` or less; `None` where none is
-    /// given out.
+    /// The bucket's own URL of a recording that was found, for as long as the terms say or less; `None`
+    /// where none is given out.
     ///
     /// # Errors
     /// [`StoreError`], where there are no credentials to sign with.
@@ -285,13 +209,11 @@ impl Store {
     pub async fn presigned(
         &self,
         path: &MediaPath,
-        disposition: Option<&Disposition>,
-        life: Duration,
-        now: UnixTime,
+        terms: UrlTerms<'_>,
     ) -> Result<Option<Presigned>, StoreError> {
         match self {
             Self::Local(_) => Ok(None),
-            Self::Object(object) => object.presigned(path, disposition, life, now).await,
+            Self::Object(object) => object.presigned(path, terms).await,
         }
     }
 

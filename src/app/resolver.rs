@@ -19,7 +19,7 @@ use crate::server::Arrival;
 use crate::sign::{Claims, mint};
 use crate::store::Found;
 #[cfg(feature = "object")]
-use crate::store::Presigned;
+use crate::store::{Presigned, UrlTerms};
 
 /// The resolver's settings: what HubSpot calls, and for whom it is answered.
 #[derive(Debug, Clone, Default)]
@@ -113,8 +113,12 @@ impl App {
         claims: &Claims,
         now: UnixTime,
     ) -> Result<Option<(String, UnixTime)>, Rejection> {
-        let life = Duration::from_secs(now.until(claims.exp));
-        let presigned = self.store.presigned(&found.path, None, life, now).await;
+        let terms = UrlTerms {
+            disposition: None,
+            life: Duration::from_secs(now.until(claims.exp)),
+            now,
+        };
+        let presigned = self.store.presigned(&found.path, terms).await;
         let presigned = presigned.map_err(Rejection::Unknown)?;
         Ok(presigned.map(|Presigned { url, life }| (url, now.plus(life.as_secs()))))
     }

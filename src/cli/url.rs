@@ -12,7 +12,7 @@ use crate::app::{BaseUrl, BaseUrlError};
 use crate::config::{Config, Delivery, Flags, Storage, Values, duration};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::sign::{Claims, Disposition, MintError, TokenId, mint};
-use crate::store::{Found, Store};
+use crate::store::{Found, Store, UrlTerms};
 
 /// Flags of `tonearm url`.
 #[derive(Debug, Args)]
@@ -114,7 +114,12 @@ impl Url {
         }
         let life = Duration::from_secs(now.until(claims.exp));
         let disposition = claims.disposition.as_ref();
-        let presigned = store.presigned(&found.path, disposition, life, now).await;
+        let terms = UrlTerms {
+            disposition,
+            life,
+            now,
+        };
+        let presigned = store.presigned(&found.path, terms).await;
         match presigned.map_err(|error| Failure::new(Failure::IO, error))? {
             Some(presigned) if presigned.life < life && self.ttl.is_some() => {
                 let longest = presigned.life.as_secs();

@@ -15,9 +15,9 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::beneath::failure;
 use super::firsts::Firsts;
 use super::incoming::{Incoming, Temporary, Way};
-use super::local::failure;
 use super::place::{Place, facts};
 use super::{Local, Record, StoreError, Version};
 use crate::recording::{EntityTag, Id, MediaPath, RecordingId, UnixTime, hex};

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::local::failure;
+use super::beneath::failure;
 use super::upload::is_to_stay;
 use super::{ChangeError, Local, Store, StoreError, Version};
 use crate::recording::{UnixTime, hex};

@@ -10,19 +10,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 
+use super::beneath::{LEADS_OUT, NO_FILE, READING, absent_or_failed, failure, open_beneath};
 use super::cache::{Cache, Held, Witness};
-use super::pool::Buffer;
 use super::{Found, Handle, Record, StoreError, Version};
 use crate::audio::{self, Content, Effort, Ranged};
-use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
+use crate::recording::{MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
-use crate::select::ByteRange;
 use crate::sign::Grant;
 
 /// Largest record that is read, in bytes.
@@ -32,16 +29,6 @@ const MAX_RECORD: u64 = 1 << 20;
 /// before it is sent: a writer that cuts or rewrites it in place could otherwise reach bytes that
 /// already wait in a socket.
 const SETTLED: u64 = 5;
-
-/// Why a file is not there that is simply not there.
-const NO_FILE: &str = "no such file";
-const LEADS_OUT: &str = "a link leads out of the store";
-
-/// Reading, and never waiting: opening a FIFO or a device must not hang.
-const READING: OFlags = OFlags::RDONLY
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY);
 
 /// A store in a directory, laid out as `{appId}/{externalAccountId}/{externalId}.{ext}`.
 #[derive(Debug)]
@@ -284,148 +271,6 @@ impl Local {
     }
 }
 
-impl Version {
-    pub(super) fn of(stat: &Stat) -> Self {
-        let seconds = i128::from(stat.st_mtime) * 1_000_000_000;
-        Self {
-            length: u64::try_from(stat.st_size).unwrap_or_default(),
-            modified_ns: seconds + i128::from(stat.st_mtime_nsec),
-        }
-    }
-
-    pub(super) fn of_file(file: &File) -> io::Result<Self> {
-        Ok(Self::of(&fstat(file)?))
-    }
-
-    /// In whole seconds; `None` before 1970.
-    pub(super) fn modified(self) -> Option<UnixTime> {
-        u64::try_from(self.modified_ns / 1_000_000_000)
-            .ok()
-            .map(UnixTime)
-    }
-
-    /// The tag of this version, by its digest where the record says it.
-    pub(super) fn etag(self, record: &Record) -> EntityTag {
-        record.sha256(self).as_ref().map_or_else(
-            || EntityTag::from_file(self.length, self.modified_ns),
-            EntityTag::from_sha256,
-        )
-    }
-}
-
-impl Handle {
-    /// An open file, in the version it has now.
-    pub(crate) fn new(file: File) -> io::Result<Self> {
-        Self::of_shared(Arc::new(file))
-    }
-
-    pub(super) fn of_shared(file: Arc<File>) -> io::Result<Self> {
-        let version = Version::of_file(&file)?;
-        Ok(Self {
-            file,
-            version,
-            settled: true,
-            grows: false,
-            hits: Arc::default(),
-        })
-    }
-
-    /// Makes sure that the file is still of the version that was promised: one rewritten in place
-    /// would splice two versions.
-    ///
-    /// # Errors
-    /// The disk's, or that the file has changed.
-    pub(crate) fn check(&self) -> io::Result<()> {
-        if self.grows || Version::of_file(&self.file)? == self.version {
-            Ok(())
-        } else {
-            Err(io::Error::other("the file changed while it was sent"))
-        }
-    }
-
-    /// The bytes of a range, of the promised version.
-    ///
-    /// # Errors
-    /// The disk's, or that the file has changed.
-    pub(crate) fn read(&self, range: ByteRange) -> io::Result<Bytes> {
-        let length = usize::try_from(range.len()).map_err(io::Error::other)?;
-        Buffer::of(length).filled(|buffer| {
-            self.file.read_exact_at(buffer, range.first)?;
-            self.check()
-        })
-    }
-
-    /// Brings a range into the page cache.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn warm(&self, range: ByteRange) -> io::Result<()> {
-        /// Read to be thrown away, at a size that costs little memory.
-        const SINK: usize = 64 * 1024;
-        let mut sink = vec![0; SINK];
-        let mut offset = range.first;
-        while offset <= range.last {
-            let left = usize::try_from(range.last - offset + 1).unwrap_or(SINK);
-            let part = &mut sink[..left.min(SINK)];
-            self.file.read_exact_at(part, offset)?;
-            offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
-        }
-        Ok(())
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Handle {
-    /// The bytes of a range, if all of them lie in the page cache; reads nothing from the disk.
-    pub(crate) fn read_cached(&self, range: ByteRange) -> Option<Bytes> {
-        let length = usize::try_from(range.len()).ok()?;
-        let fill = |buffer: &mut [u8]| match self.read_now(buffer, range.first) {
-            Some(read) if read == length => Ok(()),
-            _ => Err(()),
-        };
-        Buffer::of(length).filled(fill).ok()
-    }
-
-    /// Whether a range is likely to lie in the page cache: asks for its first and its last byte,
-    /// since the kernel reads and forgets in stretches. Of a file that always was there, one range
-    /// in a few is asked for; the first that is missing has all asked for again.
-    pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
-        /// So many in a row are trusted.
-        const TRUSTED: u32 = 32;
-        /// Of those, one in so many is asked for.
-        const SAMPLED: u32 = 8;
-        let hits = self.hits.fetch_add(1, Ordering::Relaxed);
-        if hits >= TRUSTED && !hits.is_multiple_of(SAMPLED) {
-            return true;
-        }
-        let there = |offset| self.read_now(&mut [0], offset) == Some(1);
-        let cached = there(range.last) && there(range.first);
-        if !cached {
-            self.hits.store(0, Ordering::Relaxed);
-        }
-        cached
-    }
-
-    /// Reads what is in the page cache; `None` where the disk would have to be asked.
-    fn read_now(&self, buffer: &mut [u8], offset: u64) -> Option<usize> {
-        use rustix::io::ReadWriteFlags;
-
-        let mut slices = [io::IoSliceMut::new(buffer)];
-        rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Handle {
-    pub(crate) fn read_cached(&self, _: ByteRange) -> Option<Bytes> {
-        None
-    }
-
-    pub(crate) fn is_cached(&self, _: ByteRange) -> bool {
-        false
-    }
-}
-
 /// An open file, to be read at any offset.
 #[derive(Debug)]
 pub struct Opened<'a> {
@@ -471,66 +316,6 @@ fn duration(file: &File, version: Version) -> io::Result<Option<std::time::Durat
         Content::Recording(facts) => facts.duration,
         Content::Other(_) => None,
     })
-}
-
-/// What an errno of opening says: that there is no such recording, or that we cannot tell.
-fn absent_or_failed(errno: Errno) -> StoreError {
-    match errno {
-        Errno::NOENT | Errno::NOTDIR => StoreError::NotFound(NO_FILE),
-        // RESOLVE_BENEATH: the path leaves the root.
-        Errno::XDEV => StoreError::NotFound(LEADS_OUT),
-        Errno::LOOP => StoreError::NotFound("a link that is not followed"),
-        Errno::NAMETOOLONG => StoreError::NotFound("longer than file names are here"),
-        // A socket, or a device without a driver.
-        Errno::NXIO | Errno::NODEV => StoreError::NotFound("not a regular file"),
-        other => failure(other.into()),
-    }
-}
-
-pub(super) fn failure(error: io::Error) -> StoreError {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
-            StoreError::Exhausted(error)
-        }
-        _ => StoreError::Io(error),
-    }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    use rustix::fs::ResolveFlags;
-
-    /// openat2 gives up with EAGAIN when a rename races with a `..` it has to check.
-    const RACES: usize = 8;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..RACES {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // Before Linux 5.6, and where a sandbox hides the call.
-            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(root, path, flags),
-            opened => return opened,
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    open_stepwise(root, path, flags)
-}
-
-/// The same without openat2: one directory after the other, following no link at all.
-fn open_stepwise(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut parts = path.split('/');
-    let name = parts.next_back().unwrap_or_default();
-    let mut directory = None;
-    for part in parts {
-        let from = directory.as_ref().unwrap_or(root);
-        directory = Some(rustix::fs::openat(from, part, step, Mode::empty())?);
-    }
-    let from = directory.as_ref().unwrap_or(root);
-    rustix::fs::openat(from, name, flags | OFlags::NOFOLLOW, Mode::empty())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! then for absolute ranges of that very version (`If-Match`). How a bucket is changed is `write`'s to
 //! say. Nothing of an object is kept but what was said of it, for two seconds.
 
+mod client;
 mod connect;
 mod fetch;
 mod http;
@@ -17,6 +18,7 @@ mod scrub;
 mod send;
 mod sliced;
 mod slices;
+mod version;
 mod write;
 
 use std::fmt;
@@ -26,12 +28,13 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use object_store::path::Path;
-use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore};
 use quick_cache::sync::Cache;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+pub use self::client::Limits;
+use self::client::{Client, failure};
 pub use self::connect::{Bucket, BucketError};
 use self::fetch::Fetch;
 pub use self::fetch::Reading;
@@ -39,15 +42,16 @@ pub(crate) use self::fetch::Stream;
 pub use self::http::Lean;
 pub(super) use self::journal::Published;
 pub(super) use self::parts::Parts;
-pub use self::presign::{Presigned, Presigner};
+pub use self::presign::{Presigned, Presigner, UrlTerms};
 pub use self::sliced::Sliced;
 use self::slices::ObjectId;
 pub use self::slices::{CacheOutcome, CacheSettings, Slices};
-use super::{FileFacts, Found, Record, Source, StoreError};
+use self::version::{are_of, digest, is_damaged, modified, strong, tag};
+use super::{Found, Record, Source, StoreError};
 use crate::recording::{EntityTag, MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
-use crate::sign::{Disposition, Grant};
+use crate::sign::Grant;
 
 /// Longest time that what the store said of an object is believed, in seconds. A revocation or an
 /// erasure shows within it.
@@ -56,24 +60,6 @@ const MOST: u64 = 2;
 const HELD: usize = 16 * 1024;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
-
-/// What a bucket is asked, and how long it may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest wait for an answer, and for more of one.
-    pub timeout: Duration,
-    /// Most requests under way at a time; a stream counts for as long as it lasts.
-    pub requests: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            requests: 1024,
-        }
-    }
-}
 
 /// A store in a bucket, laid out as `{prefix}/{appId}/{externalAccountId}/{externalId}.{ext}`.
 pub struct Object {
@@ -97,14 +83,6 @@ impl fmt::Debug for Object {
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
-}
-
-/// The way to the bucket.
-#[derive(Debug)]
-struct Client {
-    store: Arc<dyn ObjectStore>,
-    under_way: Arc<Semaphore>,
-    timeout: Duration,
 }
 
 /// An object described, and what pins it.
@@ -161,15 +139,13 @@ impl Object {
     pub(super) async fn presigned(
         &self,
         path: &MediaPath,
-        disposition: Option<&Disposition>,
-        life: Duration,
-        now: UnixTime,
+        terms: UrlTerms<'_>,
     ) -> Result<Option<Presigned>, StoreError> {
         let Some(presigner) = &self.presigner else {
             return Ok(None);
         };
         let key = self.key(&path.store_path())?;
-        let url = presigner.url(&key, path, disposition, life, now);
+        let url = presigner.url(&key, path, terms);
         let url = timeout(self.client.timeout, url).await;
         url.map_err(|_| StoreError::TimedOut)?.map(Some)
     }
@@ -396,112 +372,4 @@ impl Located {
         reading.begun(range, Fetch::begin(Arc::clone(&self.object), range).await?);
         Ok(Source::Object(Box::new(reading)))
     }
-}
-
-impl Client {
-    async fn head(&self, key: Path) -> Result<ObjectMeta, StoreError> {
-        let _permit = self.permit().await?;
-        let head = timeout(self.timeout, self.store.head(&key)).await;
-        head.map_err(|_| StoreError::TimedOut)?.map_err(failure)
-    }
-
-    async fn ask(
-        &self,
-        key: &Path,
-        options: GetOptions,
-    ) -> Result<(GetResult, OwnedSemaphorePermit), StoreError> {
-        let permit = self.permit().await?;
-        let result = timeout(self.timeout, self.store.get_opts(key, options)).await;
-        let result = result.map_err(|_| StoreError::TimedOut)?;
-        Ok((result.map_err(failure)?, permit))
-    }
-
-    /// A place among the requests under way, if one becomes free soon.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        /// A listener waits so long for a first byte without going away.
-        const SOON: Duration = Duration::from_secs(2);
-        match timeout(SOON, Arc::clone(&self.under_way).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(StoreError::Busy),
-        }
-    }
-}
-
-/// SHA-256 of the object, where its record was made for this version: it names the store's own tag.
-fn digest(record: &Record, meta: &ObjectMeta) -> Option<[u8; 32]> {
-    let facts = record.file.as_ref().filter(|facts| are_of(facts, meta))?;
-    if is_damaged(record, meta) {
-        return None;
-    }
-    crate::recording::unhex(&facts.sha256)
-}
-
-/// Whether a scrub has found this version of the object to be other bytes than were put.
-fn is_damaged(record: &Record, meta: &ObjectMeta) -> bool {
-    let damaged = record.damaged.as_ref();
-    damaged.is_some_and(|facts| are_of(facts, meta))
-}
-
-fn are_of(facts: &FileFacts, meta: &ObjectMeta) -> bool {
-    facts.size == meta.size && facts.etag.is_some() && facts.etag == meta.e_tag
-}
-
-/// A tag of our own spelling for the store's version: the same on every replica, and strong, since
-/// a weak one of the store is not used.
-fn tag(meta: &ObjectMeta) -> EntityTag {
-    let mut hash = Sha256::new();
-    hash.update(meta.size.to_be_bytes());
-    match strong(meta) {
-        Some(etag) => hash.update(etag),
-        None => hash.update(meta.last_modified.timestamp_millis().to_be_bytes()),
-    }
-    EntityTag::from_store(&hash.finalize().into())
-}
-
-/// The store's tag, if it is one that can pin a version.
-fn strong(meta: &ObjectMeta) -> Option<&str> {
-    let etag = meta.e_tag.as_deref()?;
-    (!etag.starts_with("W/")).then_some(etag)
-}
-
-fn modified(meta: &ObjectMeta) -> Option<UnixTime> {
-    u64::try_from(meta.last_modified.timestamp())
-        .ok()
-        .map(UnixTime)
-}
-
-/// What a failure of the store says of the recording.
-fn failure(error: object_store::Error) -> StoreError {
-    use object_store::Error as E;
-
-    match error {
-        E::NotFound { .. } => StoreError::NotFound("no such object"),
-        E::Precondition { .. } | E::NotModified { .. } => StoreError::Replaced,
-        error if is_timeout(&error) => StoreError::TimedOut,
-        E::Generic { source, .. } if is_refusal(&*source) => StoreError::Unreachable(source),
-        error => StoreError::Upstream(error.into()),
-    }
-}
-
-/// Whether the request failed, or was answered with a failure; else the answer made no sense.
-fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    // The type is private to object_store; this is how all of its values begin.
-    error.to_string().starts_with("Error performing") || http_kind(error).is_some()
-}
-
-fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
-    http_kind(error) == Some(object_store::client::HttpErrorKind::Timeout)
-}
-
-fn http_kind(
-    error: &(dyn std::error::Error + 'static),
-) -> Option<object_store::client::HttpErrorKind> {
-    let mut chain = std::iter::successors(Some(error), |error| error.source());
-    chain.find_map(|error| {
-        Some(
-            error
-                .downcast_ref::<object_store::client::HttpError>()?
-                .kind(),
-        )
-    })
 }

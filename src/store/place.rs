@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::beneath::open_beneath;
 use super::change::{ChangeError, Done, Present, Put};
 use super::incoming::{Temporary, size};
-use super::local::open_beneath;
 use super::record::FileFacts;
 use super::{Local, Record, StoreError, Version};
 use crate::recording::{EntityTag, Id, MediaPath, MediaType, RecordingId, hex};

@@ -1,8 +1,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::sign::Refusal;
+use crate::store::beneath::open_stepwise;
 
 struct Fixture {
     _tmp: tempfile::TempDir,
@@ -199,38 +202,6 @@ fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
     let changed = locate();
     assert_eq!(changed.sha256, None);
     assert_ne!(changed.etag, first.etag);
-}
-
-#[test]
-fn a_handle_outlives_its_name_and_notices_a_rewrite() {
-    let fixture = fixture();
-    let file = fixture.store.path().join("a/b/file.wav");
-    let path = MediaPath {
-        recording: RecordingId::new("a", "b", "file").unwrap(),
-        media: MediaType::Wav,
-    };
-    let handle = fixture
-        .store
-        .open_recording(&path, &Record::default())
-        .unwrap()
-        .handle;
-    let beginning = ByteRange { first: 0, last: 3 };
-    fs::write(file.with_extension("new"), "NEWS").unwrap();
-    fs::rename(file.with_extension("new"), &file).unwrap();
-    assert_eq!(handle.read(beginning).unwrap(), "RIFF");
-
-    let handle = fixture
-        .store
-        .open_recording(&path, &Record::default())
-        .unwrap()
-        .handle;
-    std::thread::sleep(std::time::Duration::from_millis(20));
-    fs::write(&file, "NEWER").unwrap();
-    let error = handle.read(beginning).unwrap_err();
-    assert_eq!(error.to_string(), "the file changed while it was sent");
-    fs::write(&file, "N").unwrap();
-    let error = handle.read(beginning).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
 /// Whether a recording that was located is still held open.

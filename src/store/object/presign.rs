@@ -46,6 +46,17 @@ impl fmt::Debug for Presigned {
     }
 }
 
+/// What a URL of the bucket's own is to say.
+#[derive(Debug, Clone, Copy)]
+pub struct UrlTerms<'a> {
+    /// What the answer is called, and whether it plays in place.
+    pub disposition: Option<&'a Disposition>,
+    /// How long it should live.
+    pub life: Duration,
+    /// The time.
+    pub now: UnixTime,
+}
+
 /// What signs URLs of a bucket.
 #[derive(Debug)]
 pub struct Presigner {
@@ -86,17 +97,15 @@ impl Presigner {
         Self { way, session }
     }
 
-    /// A URL that opens `key` as `path`'s recording for `life`, or for as long as there can be one.
+    /// A URL that opens `key` as `path`'s recording for that long, or for as long as there can be one.
     pub(super) async fn url(
         &self,
         key: &Path,
         path: &MediaPath,
-        disposition: Option<&Disposition>,
-        life: Duration,
-        now: UnixTime,
+        terms: UrlTerms<'_>,
     ) -> Result<Presigned, StoreError> {
-        let life = life.min(self.longest().await?);
-        let presented = presented(path.media, &path.file_name(), disposition);
+        let life = terms.life.min(self.longest().await?);
+        let presented = presented(path.media, &path.file_name(), terms.disposition);
         let [media_type, disposition] =
             presented.map(|value| value.to_str().unwrap_or_default().to_owned());
         let signer: &dyn Signer = match &self.way {
@@ -104,7 +113,7 @@ impl Presigner {
             Way::Google(google) => google,
             Way::Azure(account) => {
                 let sas = Sas {
-                    end: now.plus(life.as_secs()).rfc3339(),
+                    end: terms.now.plus(life.as_secs()).rfc3339(),
                     protocols: if account.plain { "https,http" } else { "https" },
                     disposition: &disposition,
                     media_type: &media_type,

@@ -1,0 +1,209 @@
+//! An open file of a known version: what lies of it in the page cache, and whether it still is what
+//! it was. Knows nothing of whose bytes they are.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use rustix::fs::{Stat, fstat};
+
+use super::Record;
+use super::pool::Buffer;
+use crate::recording::{EntityTag, UnixTime};
+use crate::select::ByteRange;
+
+/// An open recording of a known version.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) file: Arc<File>,
+    pub(crate) version: Version,
+    /// Nobody is likely to be writing to it any more.
+    pub(crate) settled: bool,
+    /// More is being written behind the bytes that are read: it has no version yet.
+    pub(crate) grows: bool,
+    /// How often in a row what was asked for lay in the page cache.
+    pub(crate) hits: Arc<AtomicU32>,
+}
+
+/// What tells that an open file is still the one that was located.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// In bytes.
+    pub(crate) length: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) modified_ns: i128,
+}
+
+impl Version {
+    pub(super) fn of(stat: &Stat) -> Self {
+        let seconds = i128::from(stat.st_mtime) * 1_000_000_000;
+        Self {
+            length: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified_ns: seconds + i128::from(stat.st_mtime_nsec),
+        }
+    }
+
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&fstat(file)?))
+    }
+
+    /// In whole seconds; `None` before 1970.
+    pub(super) fn modified(self) -> Option<UnixTime> {
+        u64::try_from(self.modified_ns / 1_000_000_000)
+            .ok()
+            .map(UnixTime)
+    }
+
+    /// The tag of this version, by its digest where the record says it.
+    pub(super) fn etag(self, record: &Record) -> EntityTag {
+        record.sha256(self).as_ref().map_or_else(
+            || EntityTag::from_file(self.length, self.modified_ns),
+            EntityTag::from_sha256,
+        )
+    }
+}
+
+impl Handle {
+    /// An open file, in the version it has now.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        Self::of_shared(Arc::new(file))
+    }
+
+    pub(super) fn of_shared(file: Arc<File>) -> io::Result<Self> {
+        let version = Version::of_file(&file)?;
+        Ok(Self {
+            file,
+            version,
+            settled: true,
+            grows: false,
+            hits: Arc::default(),
+        })
+    }
+
+    /// Makes sure that the file is still of the version that was promised: one rewritten in place
+    /// would splice two versions.
+    ///
+    /// # Errors
+    /// The disk's, or that the file has changed.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.grows || Version::of_file(&self.file)? == self.version {
+            Ok(())
+        } else {
+            Err(io::Error::other("the file changed while it was sent"))
+        }
+    }
+
+    /// The bytes of a range, of the promised version.
+    ///
+    /// # Errors
+    /// The disk's, or that the file has changed.
+    pub(crate) fn read(&self, range: ByteRange) -> io::Result<Bytes> {
+        let length = usize::try_from(range.len()).map_err(io::Error::other)?;
+        Buffer::of(length).filled(|buffer| {
+            self.file.read_exact_at(buffer, range.first)?;
+            self.check()
+        })
+    }
+
+    /// Brings a range into the page cache.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn warm(&self, range: ByteRange) -> io::Result<()> {
+        /// Read to be thrown away, at a size that costs little memory.
+        const SINK: usize = 64 * 1024;
+        let mut sink = vec![0; SINK];
+        let mut offset = range.first;
+        while offset <= range.last {
+            let left = usize::try_from(range.last - offset + 1).unwrap_or(SINK);
+            let part = &mut sink[..left.min(SINK)];
+            self.file.read_exact_at(part, offset)?;
+            offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Handle {
+    /// The bytes of a range, if all of them lie in the page cache; reads nothing from the disk.
+    pub(crate) fn read_cached(&self, range: ByteRange) -> Option<Bytes> {
+        let length = usize::try_from(range.len()).ok()?;
+        let fill = |buffer: &mut [u8]| match self.read_now(buffer, range.first) {
+            Some(read) if read == length => Ok(()),
+            _ => Err(()),
+        };
+        Buffer::of(length).filled(fill).ok()
+    }
+
+    /// Whether a range is likely to lie in the page cache: asks for its first and its last byte,
+    /// since the kernel reads and forgets in stretches. Of a file that always was there, one range
+    /// in a few is asked for; the first that is missing has all asked for again.
+    pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
+        /// So many in a row are trusted.
+        const TRUSTED: u32 = 32;
+        /// Of those, one in so many is asked for.
+        const SAMPLED: u32 = 8;
+        let hits = self.hits.fetch_add(1, Ordering::Relaxed);
+        if hits >= TRUSTED && !hits.is_multiple_of(SAMPLED) {
+            return true;
+        }
+        let there = |offset| self.read_now(&mut [0], offset) == Some(1);
+        let cached = there(range.last) && there(range.first);
+        if !cached {
+            self.hits.store(0, Ordering::Relaxed);
+        }
+        cached
+    }
+
+    /// Reads what is in the page cache; `None` where the disk would have to be asked.
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> Option<usize> {
+        use rustix::io::ReadWriteFlags;
+
+        let mut slices = [io::IoSliceMut::new(buffer)];
+        rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Handle {
+    pub(crate) fn read_cached(&self, _: ByteRange) -> Option<Bytes> {
+        None
+    }
+
+    pub(crate) fn is_cached(&self, _: ByteRange) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_handle_outlives_its_name_and_notices_a_rewrite() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file.wav");
+        let open = || Handle::new(File::open(&file).unwrap()).unwrap();
+        let beginning = ByteRange { first: 0, last: 3 };
+        fs::write(&file, "RIFF").unwrap();
+        let handle = open();
+        fs::write(file.with_extension("new"), "NEWS").unwrap();
+        fs::rename(file.with_extension("new"), &file).unwrap();
+        assert_eq!(handle.read(beginning).unwrap(), "RIFF");
+
+        let handle = open();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&file, "NEWER").unwrap();
+        let error = handle.read(beginning).unwrap_err();
+        assert_eq!(error.to_string(), "the file changed while it was sent");
+        fs::write(&file, "N").unwrap();
+        let error = handle.read(beginning).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
