@@ -11,5 +11,7 @@ mod presign;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]
+mod proxy;
+#[cfg(feature = "cli")]
 mod scrub;
 mod stores;

@@ -16,7 +16,7 @@ mod ingest;
 mod keys;
 mod load;
 mod log;
-mod memory;
+pub mod memory;
 mod packaging;
 mod retention;
 mod scrub;

@@ -5,7 +5,7 @@ use crate::harness::pattern;
 use crate::harness::program::{Place, Program};
 
 /// Bytes that the program has in memory.
-fn resident(program: &Program) -> usize {
+pub fn resident(program: &Program) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.unwrap().trim().trim_end_matches(" kB");
