@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use memchr::{memchr, memrchr};
+
 /// Whole seconds since 1970-01-01T00:00:00Z.
 ///
 /// Every clock reading in the pure layers arrives as an argument of this type.
@@ -222,12 +224,16 @@ impl MediaPath {
     }
 
     fn parts(path: &str) -> Option<([&str; 3], MediaType)> {
-        let mut segments = path.strip_prefix(Self::PREFIX)?.split('/');
-        let (app, account, file) = (segments.next()?, segments.next()?, segments.next()?);
-        if segments.next().is_some() {
+        let ids = path.strip_prefix(Self::PREFIX)?;
+        let slash = memchr(b'/', ids.as_bytes())?;
+        let (app, rest) = (&ids[..slash], &ids[slash + 1..]);
+        let slash = memchr(b'/', rest.as_bytes())?;
+        let (account, file) = (&rest[..slash], &rest[slash + 1..]);
+        if memchr(b'/', file.as_bytes()).is_some() {
             return None;
         }
-        let (external, extension) = file.rsplit_once('.')?;
+        let dot = memrchr(b'.', file.as_bytes())?;
+        let (external, extension) = (&file[..dot], &file[dot + 1..]);
         let media = MediaType::from_extension(extension)?;
         Some(([app, account, external], media))
     }
