@@ -179,7 +179,8 @@ pub async fn run<H: Handler>(
         shutdown: shutdown.clone(),
     });
     let serve = |(stream, peer, place): Kept| {
-        let connection = connection::serve(stream, peer, place, Arc::clone(&all));
+        // On the heap, since an async block has room for what it was given and for what it waits for.
+        let connection = Box::pin(connection::serve(stream, peer, place, Arc::clone(&all)));
         let (cut, reserve) = (cut.clone(), Arc::clone(&reserve));
         connections.spawn(async move {
             tokio::select! {

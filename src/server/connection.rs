@@ -79,7 +79,7 @@ pub(super) async fn serve<H: Handler>(
     let settings = &all.settings;
     let mut deadline = Instant::from(instant()) + settings.header_timeout;
     let begun = tokio::select! {
-        begun = timeout_at(deadline, begin(stream, peer, &mut place, &all)) => begun,
+        begun = timeout_at(deadline, Box::pin(begin(stream, peer, &mut place, &all))) => begun,
         () = all.last_call() => return,
     };
     let (mut wire, peer) = match begun {
@@ -98,13 +98,13 @@ pub(super) async fn serve<H: Handler>(
             () = all.last_call() => return,
         };
         let parked = match protocol {
-            // On the heap, so that a connection that asks for nothing takes no room for it.
+            // On the heap, as all that comes and goes, so that an idle connection takes no room for it.
             Ok(Ok(Some(Protocol::Http1))) => Box::pin(http1(wire, peer, &all, deadline)).await,
             Ok(Ok(Some(Protocol::Http2))) if first => {
                 Box::pin(http2(wire, peer, &all)).await;
                 return;
             }
-            Ok(Ok(_)) => return wire.linger().await,
+            Ok(Ok(_)) => return Box::pin(wire.linger()).await,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "a connection failed before a request");
                 return;
@@ -149,7 +149,7 @@ async fn begin<H: Handler>(
     peer: SocketAddr,
     place: &mut Place,
     all: &Common<H>,
-) -> Result<(Wire, SocketAddr), Failed> {
+) -> Result<(Box<Wire>, SocketAddr), Failed> {
     let client = all.front.client(&mut stream, peer).await?;
     let most = all.settings.connections_per_address;
     // A proxy's connections are those of many.
@@ -159,7 +159,7 @@ async fn begin<H: Handler>(
     let pulse = Arc::<Pulse>::default();
     let turns = Arc::clone(&all.turns);
     let stream = all.front.stream(stream, turns, Arc::clone(&pulse)).await?;
-    let wire = Wire::new(stream, pulse);
+    let wire = Box::new(Wire::new(stream, pulse));
     if let Some((version, kind)) = wire.agreed() {
         all.handler.shook_hands(version, kind);
     }
@@ -234,11 +234,11 @@ pub(super) enum End {
 /// Serves requests of HTTP/1.1. Gives the connection back where it has been idle for a while: what
 /// waits for a request needs none of what serves one.
 async fn http1<H: Handler>(
-    mut wire: Wire,
+    mut wire: Box<Wire>,
     peer: SocketAddr,
     all: &Common<H>,
     deadline: Instant,
-) -> Option<Wire> {
+) -> Option<Box<Wire>> {
     let settings = &all.settings;
     let pulse = wire.pulse();
     pulse.await_request();
@@ -289,7 +289,7 @@ async fn http1<H: Handler>(
     None
 }
 
-async fn close<H: Handler>(wire: Wire, end: End, peer: SocketAddr, all: &Common<H>) {
+async fn close<H: Handler>(wire: Box<Wire>, end: End, peer: SocketAddr, all: &Common<H>) {
     match end {
         End::Served(Ok(())) => wire.linger().await,
         End::Served(Err(error)) if error.is_parse() => {

@@ -14,8 +14,8 @@ use super::front::Cut;
 use super::pulse::{Finding, Pulse, Watch, tick};
 use super::{Settings, instant};
 
-/// A connection that has been idle for so long is put aside. Soon: what serves a request takes four
-/// times the memory of what waits for one, and what many had at once the allocator keeps.
+/// A connection that has been idle for so long is put aside. Soon: what serves a request takes ten
+/// times the memory of what waits for one.
 const PARKED_AFTER: Duration = Duration::from_millis(250);
 
 /// What has come.

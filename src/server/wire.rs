@@ -120,6 +120,8 @@ impl Wire {
             if known == PREFACE.len() {
                 return Ok(Some(Protocol::Http2));
             }
+            // What is silent has no room for a word.
+            self.readable().await?;
             self.prefix.reserve(1024);
             if self.stream.read_buf(&mut self.prefix).await? == 0 {
                 return Ok((!self.prefix.is_empty()).then_some(Protocol::Http1));
@@ -149,7 +151,7 @@ impl Wire {
     }
 
     /// Closes the sending side, and reads on for a while if the client has not closed its own.
-    pub(super) async fn linger(mut self) {
+    pub(super) async fn linger(mut self: Box<Self>) {
         // However it ends, the stream is closed next.
         let _ = tokio::time::timeout(LINGER, self.stream.goodbye()).await;
         if !self.ended {

@@ -2,7 +2,7 @@
 
 use crate::harness::frames::{DATA, END_STREAM_AND_HEADERS, HEADERS, Raw, block, frame};
 use crate::harness::pattern;
-use crate::harness::program::{Place, Program};
+use crate::harness::program::{Place, Program, poll};
 
 /// Bytes that the program has in memory.
 pub fn resident(program: &Program) -> usize {
@@ -51,6 +51,38 @@ fn a_stream_whose_window_is_shut_costs_little() {
         assert!(each <= MOST, "{each} bytes of each stream with {window}");
         println!("window {window}: {each} bytes a stream");
         drop(attackers);
+    }
+}
+
+/// Of those who asked once, and of those who are in the midst of a head.
+#[cfg(feature = "jemalloc")]
+#[test]
+fn a_connection_that_says_little_costs_little() {
+    const CONNECTIONS: usize = 400;
+    let place = Place::new();
+    place.put("call.wav", &pattern(1 << 16));
+    for (begun, most) in [("", 8 * 1024), ("GET /x HTTP/1.1\r\nX-Drip: ", 24 * 1024)] {
+        let program = place.serve();
+        let url = place.url("call", &program, &[]);
+        let connect = || {
+            let mut client = program.connect();
+            if begun.is_empty() {
+                client.ask("GET", program.target(&url), &[]);
+                assert_eq!(client.response("GET").status, 200);
+            } else {
+                client.send(begun.as_bytes());
+            }
+            client
+        };
+        // Whatever is had once is there.
+        drop((0..8).map(|_| connect()).collect::<Vec<_>>());
+        let before = resident(&program);
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
+        poll("pages are given back", || {
+            let each = resident(&program).saturating_sub(before) / CONNECTIONS;
+            (each <= most).then_some(())
+        });
+        drop(clients);
     }
 }
 
