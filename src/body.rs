@@ -221,24 +221,17 @@ impl FileBody {
         self
     }
 
-    /// Holds `presence` until the body is dropped.
-    #[must_use]
-    pub(crate) fn holding(mut self, presence: Arc<()>) -> Self {
+    /// Holds `presence` until it is dropped, and reads no more than `window` at once, where it is
+    /// copied. In place: a body is large to be moved.
+    pub(crate) fn attach(&mut self, presence: Arc<()>, window: Option<u64>) {
         self.presence = Some(presence);
-        self
+        self.largest_read = window.unwrap_or(LARGEST_READ);
     }
 
     /// Tells at its end how long after `began` the first bytes were handed over.
     #[must_use]
     pub fn timed(mut self, began: Instant) -> Self {
         self.began = Some(began);
-        self
-    }
-
-    /// Reads no more than this at once, where it is copied.
-    #[must_use]
-    pub(crate) fn by(mut self, window: Option<u64>) -> Self {
-        self.largest_read = window.unwrap_or(LARGEST_READ);
         self
     }
 

@@ -216,7 +216,8 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
             if let Some(date) = date(now) {
                 response.headers_mut().insert(http::header::DATE, date);
             }
-            Ok(response.map(|body| body.holding(presence).by(window)))
+            response.body_mut().attach(presence, window);
+            Ok(response)
         };
         // An async block would have room for the whole future twice.
         Box::pin(response.map(answered))
