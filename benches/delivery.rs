@@ -7,6 +7,7 @@
 //!   it, that of a second server of the same directory over the first: what the measure itself is worth.
 //!   One connection at a time to one worker; as the kernel places them, then server and reader on a core
 //!   each, then both on one (taskset of util-linux does that);
+//! - what a seek costs of a core, through `proxy`, from a warm `cache` and from a directory;
 //! - what a stream costs whose listener does not read, in the process and in the kernel's sockets.
 #![forbid(unsafe_code)]
 #![expect(
@@ -50,6 +51,9 @@ fn main() {
     let cache = Server::start(place.path(), &[("OBJECT_DELIVERY", "cache")], Some(bucket));
     let local = Server::start(place.path(), &[], None);
     first_byte(bucket, &proxy);
+    cost("proxy", &proxy);
+    cost("cache", &cache);
+    cost("a directory", &local);
     unread("proxy", &proxy);
     unread("cache", &cache);
     unread("a directory", &local);
@@ -191,6 +195,18 @@ impl Server {
 
     fn client(&self) -> Client {
         Client::new(self.addr, &self.target)
+    }
+
+    /// Seconds of a core that it has used.
+    fn processor(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap().split(' ');
+        // utime and stime, proc_pid_stat(5), in hundredths.
+        let ticks = behind_name.skip(12).take(2);
+        ticks
+            .map(|ticks| ticks.parse::<f64>().unwrap())
+            .sum::<f64>()
+            / 100.
     }
 
     fn resident(&self) -> f64 {
@@ -343,6 +359,26 @@ fn seeks(what: &str, local: &Server, other: &Server) {
         b,
         500.,
         &format!("seeks of 64 KiB, {what} to a directory:"),
+    );
+}
+
+/// The processor's time of a seek, which tells how many a core of a replica bears.
+fn cost(what: &str, server: &Server) {
+    const SEEKS: usize = 20_000;
+    let mut client = server.client();
+    let mut seeks = |count| {
+        for at in 0..count {
+            client.range(place(at), 64 << 10);
+        }
+    };
+    seeks(1000);
+    let before = server.processor();
+    seeks(SEEKS);
+    let each = (server.processor() - before) / f64::from(u32::try_from(SEEKS).unwrap());
+    println!(
+        "a seek of 64 KiB, {what}: {:.0} us of a core, which bears {:.0}/s",
+        each * 1e6,
+        1. / each
     );
 }
 
