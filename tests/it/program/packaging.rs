@@ -70,9 +70,15 @@ fn the_package_has_what_the_unit_wants() {
         let name = source.file_name().unwrap().to_str().unwrap();
         installed.push(format!("/{}{name}", place.as_str().unwrap()));
     }
-    // It is there for those who want it, and nobody enables it for them.
-    assert!(installed.contains(&"/usr/lib/systemd/system/tonearm.socket".to_owned()));
-    assert!(deb.get("systemd-units").is_none() && deb.get("maintainer-scripts").is_none());
+    // The units are there for those who want them, and nobody enables or starts them for them.
+    let units = &deb["systemd-units"];
+    let directory = Path::new(units["unit-scripts"].as_str().unwrap());
+    for unit in ["tonearm.service", "tonearm.socket"] {
+        assert!(directory.join(unit).is_file(), "{unit}");
+    }
+    for asked in ["enable", "start", "stop-on-upgrade"] {
+        assert_eq!(units[asked].as_bool(), Some(false), "{asked}");
+    }
     for wanted in ["/usr/bin/tonearm", "/etc/tonearm/tonearm.toml"] {
         assert!(UNIT.contains(wanted), "{wanted}");
         assert!(installed.contains(&wanted.to_owned()), "{installed:?}");
