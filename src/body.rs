@@ -5,22 +5,21 @@
 //! why these bytes are sent.
 
 pub(crate) mod segment;
+mod work;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::task::JoinHandle;
 
 pub use self::segment::{Lane, MAX_SEGMENT, Segment};
+use self::work::{Done, Work};
 use crate::respond::Piece;
 use crate::select::ByteRange;
 use crate::store::{Handle, LARGEST_READ, Source};
@@ -130,14 +129,6 @@ impl Supply {
         let stream = None;
         Self::Remote(Box::new(Remote { reading, stream }))
     }
-}
-
-/// What the blocking pool does for a body.
-enum Work {
-    /// Reads the next window.
-    Read(JoinHandle<io::Result<Bytes>>),
-    /// Brings a window into the page cache.
-    Warm(ByteRange, JoinHandle<io::Result<()>>),
 }
 
 impl fmt::Debug for FileBody {
@@ -279,7 +270,7 @@ impl FileBody {
         if self.work.is_none()
             && let Some(window) = self.take_window()
         {
-            self.work = Some(read(handle, window));
+            self.work = Some(Work::read(handle, window));
         }
     }
 
@@ -364,16 +355,14 @@ impl FileBody {
             return Some(self.check(&handle).map(|()| bytes.into()));
         }
         let Some(lane) = &self.lane else {
-            self.work = Some(read(&handle, window));
+            self.work = Some(Work::read(&handle, window));
             return None;
         };
         if handle.is_cached(window) {
             let segment = self.segment(&handle, window, lane);
             return Some(self.check(&handle).map(|()| segment));
         }
-        let cold = handle.clone();
-        let warmed = tokio::task::spawn_blocking(move || cold.warm(window));
-        self.work = Some(Work::Warm(window, warmed));
+        self.work = Some(Work::warm(&handle, window));
         None
     }
 
@@ -413,32 +402,6 @@ impl FileBody {
 
 fn no_file() -> io::Error {
     io::Error::other("no file to read from")
-}
-
-/// What the blocking pool has done.
-enum Done {
-    Read(Bytes),
-    Warm(ByteRange),
-}
-
-impl Work {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Done>> {
-        Poll::Ready(match self {
-            Self::Read(reading) => match ready!(Pin::new(reading).poll(cx)) {
-                Ok(read) => read.map(Done::Read),
-                Err(error) => Err(io::Error::other(error)),
-            },
-            Self::Warm(window, warming) => match ready!(Pin::new(warming).poll(cx)) {
-                Ok(warmed) => warmed.map(|()| Done::Warm(*window)),
-                Err(error) => Err(io::Error::other(error)),
-            },
-        })
-    }
-}
-
-fn read(handle: &Handle, window: ByteRange) -> Work {
-    let handle = handle.clone();
-    Work::Read(tokio::task::spawn_blocking(move || handle.read(window)))
 }
 
 impl http_body::Body for FileBody {
