@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Reader {
 enum Decoding {
     Blocks(Blocks),
     Packets(Packets),
+    /// A decoder panicked, and is not asked again.
+    GivenUp,
 }
 
 impl Reader {
@@ -60,11 +63,13 @@ impl Reader {
             facts.container,
             Container::Wav | Container::Rf64 | Container::W64
         );
-        let decoding = if is_wav && facts.sound.block > 0 {
-            Decoding::Blocks(Blocks::open(file, facts)?)
-        } else {
-            Decoding::Packets(Packets::open(file, facts)?)
-        };
+        let decoding = guarded(|| {
+            Ok(if is_wav && facts.sound.block > 0 {
+                Decoding::Blocks(Blocks::open(file, facts)?)
+            } else {
+                Decoding::Packets(Packets::open(file, facts)?)
+            })
+        })?;
         Ok(Self {
             decoding,
             channels: facts.channels,
@@ -79,16 +84,18 @@ impl Reader {
     /// # Errors
     /// The disk's, or that too much cannot be decoded.
     pub fn read(&mut self, samples: &mut Vec<i32>) -> Result<(), SoundError> {
-        match &mut self.decoding {
+        let (channels, bad) = (self.channels, &mut self.bad);
+        self.decoding.guarded(|decoding| match decoding {
             Decoding::Blocks(blocks) => blocks.read(samples),
             Decoding::Packets(packets) => {
-                packets.read(samples, &mut self.bad, self.channels)?;
-                while !samples.is_empty() && packets.trim(samples, self.channels) {
-                    packets.read(samples, &mut self.bad, self.channels)?;
+                packets.read(samples, bad, channels)?;
+                while !samples.is_empty() && packets.trim(samples, channels) {
+                    packets.read(samples, bad, channels)?;
                 }
                 Ok(())
             }
-        }
+            Decoding::GivenUp => Err(SoundError::Damaged),
+        })
     }
 
     /// Goes on at about this time.
@@ -96,11 +103,34 @@ impl Reader {
     /// # Errors
     /// The disk's, or that the format cannot seek.
     pub fn seek(&mut self, time: Duration) -> Result<(), SoundError> {
-        match &mut self.decoding {
-            Decoding::Blocks(blocks) => blocks.seek(time, self.rate),
+        let rate = self.rate;
+        self.decoding.guarded(|decoding| match decoding {
+            Decoding::Blocks(blocks) => blocks.seek(time, rate),
             Decoding::Packets(packets) => packets.seek(time),
-        }
+            Decoding::GivenUp => Err(SoundError::Damaged),
+        })
     }
+}
+
+impl Decoding {
+    fn guarded(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), SoundError>,
+    ) -> Result<(), SoundError> {
+        let mut decoding = std::mem::replace(self, Self::GivenUp);
+        let (decoding, done) = guarded(move || {
+            let done = work(&mut decoding);
+            Ok((decoding, done))
+        })?;
+        *self = decoding;
+        done
+    }
+}
+
+/// Demultiplexers assert what an MP4 that was made to need not keep: that a sample lies in the file.
+/// What panics is dropped as it unwinds.
+fn guarded<T>(work: impl FnOnce() -> Result<T, SoundError>) -> Result<T, SoundError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(SoundError::Damaged))
 }
 
 /// Integers of up to 16 bits stay what they are in 16; so does what G.711, ADPCM and GSM give.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonearm::audio::{Concern, Effort, Use, Verdict};
-use tonearm::sound::{Mended, Reader, Survey, Target, write};
+use tonearm::sound::{Mended, Reader, SoundError, Survey, Target, write};
 
 use super::headers::facts;
 use super::made::{FF, Made, have_makers};
@@ -63,6 +63,30 @@ fn conversation(made: &Made) {
          sox -D -n -r 8000 -b 16 b.wav synth 4 brownnoise tremolo 0.4 100 gain -6; \
          sox -D -M a.wav b.wav talk.wav",
     );
+}
+
+/// Found by the fuzzer: the demultiplexer asserts that it is no more than half of all numbers away.
+#[test]
+fn a_sample_that_lies_beyond_all_files_is_damage_and_no_panic() {
+    if !have_makers() {
+        return;
+    }
+    let made = Made::new();
+    made.sh(&format!(
+        "{FF} -i call.wav -c:a aac -movflags frag_keyframe+empty_moov+default_base_moof away.mp4"
+    ));
+    let mut bytes = made.read("away.mp4");
+    let trun = bytes.windows(4).rposition(|four| four == b"trun").unwrap();
+    // Flags, and where the samples begin, from the fragment on.
+    assert_eq!(bytes[trun + 7] & 1, 1);
+    bytes[trun + 12..trun + 16].copy_from_slice(&i32::MIN.to_be_bytes());
+    std::fs::write(made.path("away.mp4"), bytes).unwrap();
+    let mut reader = reader(&made, "away.mp4");
+    let mut samples = Vec::new();
+    for _ in 0..2 {
+        let read = reader.read(&mut samples);
+        assert!(matches!(read, Err(SoundError::Damaged)), "{read:?}");
+    }
 }
 
 #[test]
