@@ -16,9 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -63,6 +65,17 @@ pub struct Settings {
     pub challenge: Challenge,
     /// File with the certificates that the directory's own is checked by, where not by the system's.
     pub ca_file: Option<PathBuf>,
+    /// What ties a new account to one that its owner has with whoever runs the directory.
+    pub binding: Option<Binding>,
+}
+
+/// An external account (RFC 8555 §7.3.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The directory's name of the key.
+    pub key_id: String,
+    /// File with the key, in base64url, which is no matter of this module.
+    pub key_file: PathBuf,
 }
 
 impl Settings {
@@ -113,6 +126,9 @@ pub enum AcmeError {
         /// Why.
         source: io::Error,
     },
+    /// The key of an external account cannot be read.
+    #[error("the key of the external account is not base64url")]
+    Binding(#[source] base64::DecodeError),
     /// The certificates in `ca_file` will not do, or the system has none.
     #[error("the HTTP client cannot be made")]
     Client(#[from] reqwest::Error),
@@ -124,6 +140,7 @@ pub struct Keeper {
     kept: Kept,
     client: Client,
     answers: Answers,
+    binding: Option<ExternalAccountKey>,
     account: Option<Account>,
     /// Failures in a row.
     failures: u32,
@@ -132,11 +149,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes the cache's directory if need be; reads `ca_file`. Asks nobody yet.
+    /// Makes the cache's directory if need be; reads `ca_file`. Asks nobody yet. `key` is what is in the
+    /// external account's file, where there is one.
     ///
     /// # Errors
     /// [`AcmeError`] where one of them cannot be done.
-    pub fn new(settings: Settings, tls: Tls) -> Result<Self, AcmeError> {
+    pub fn new(settings: Settings, tls: Tls, key: Option<&str>) -> Result<Self, AcmeError> {
         let kept = Kept::of(&settings);
         let file = |path: &PathBuf| {
             let path = path.clone();
@@ -147,8 +165,15 @@ impl Keeper {
         let roots = roots
             .map(|path| std::fs::read(path).map_err(file(path)))
             .transpose()?;
+        let binding = settings.binding.as_ref().zip(key);
+        let binding = binding.map(|(binding, key)| {
+            // Some are handed out with padding.
+            let key = BASE64_URL_SAFE_NO_PAD.decode(key.trim_end_matches('='));
+            key.map(|key| ExternalAccountKey::new(binding.key_id.clone(), &key))
+        });
         Ok(Self {
             client: Client::new(roots.as_deref())?,
+            binding: binding.transpose().map_err(AcmeError::Binding)?,
             answers: match settings.challenge {
                 Challenge::TlsAlpn => Answers::Tls(tls),
                 Challenge::Http(_) => Answers::Http(Arc::default()),
@@ -333,7 +358,9 @@ impl Keeper {
                     only_return_existing: false,
                 };
                 let directory = self.settings.directory.clone();
-                let (account, credentials) = builder.create(&new, directory, None).await?;
+                let (account, credentials) = builder
+                    .create(&new, directory, self.binding.as_ref())
+                    .await?;
                 let put = self.kept.put_account(&credentials);
                 put.map_err(|source| self.file(source))?;
                 account

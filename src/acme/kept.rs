@@ -154,6 +154,7 @@ mod tests {
             cache: cache.to_owned(),
             challenge: Challenge::TlsAlpn,
             ca_file: None,
+            binding: None,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use super::serve::bind;
 use crate::acme::{Challenge, Keeper};
-use crate::config::Config;
+use crate::config::{Config, secret};
 use crate::metrics::Metrics;
 use crate::server::{self, Share, Tls};
 
@@ -30,7 +30,11 @@ impl Renewal {
             return Ok(None);
         };
         let wrong = |error| Failure::new(Failure::CONFIGURATION, error);
-        let keeper = Keeper::new(settings.clone(), tls.clone()).map_err(wrong)?;
+        let key = settings.binding.as_ref();
+        let key = key.map(|binding| secret::line(&binding.key_file));
+        let key = key.transpose()?;
+        let key = key.as_ref().map(|key| key.as_str());
+        let keeper = Keeper::new(settings.clone(), tls.clone(), key).map_err(wrong)?;
         let listener = match (settings.challenge, handed) {
             (Challenge::TlsAlpn, _) => None,
             (Challenge::Http(_), Some(handed)) => Some(handed),

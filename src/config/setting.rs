@@ -121,6 +121,16 @@ pub const SETTINGS: &[Setting] = &[
         "file of certificates in PEM that a private directory's own is checked by; without it, the system's",
     ),
     row(
+        "tls.acme.eab_key_id",
+        "",
+        "name of the key by which a new account is bound to one with the directory's owner (external account binding), where that is asked for",
+    ),
+    row(
+        "tls.acme.eab_key_file",
+        "",
+        "file with that key, in base64url; read at the start",
+    ),
+    row(
         "url.base_ttl",
         "15m",
         "life of a signed URL, to which the recording's duration is added",

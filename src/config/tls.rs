@@ -90,7 +90,20 @@ impl Values {
                 _ => Err("tls-alpn-01 or http-01 is needed".to_owned()),
             })?,
             ca_file: self.get("tls.acme.ca_file", optional_path)?,
+            binding: self.binding()?,
         }))
+    }
+
+    fn binding(&self) -> Result<Option<acme::Binding>, ConfigError> {
+        let key_file = self.get("tls.acme.eab_key_file", optional_path)?;
+        let key_id = self.get("tls.acme.eab_key_id", |text| match text {
+            "" if key_file.is_some() => Err("tls.acme.eab_key_file has no name without it".into()),
+            "" => Ok(None),
+            _ if key_file.is_none() => Err("tls.acme.eab_key_file is needed with it".to_owned()),
+            text => Ok(Some(text.to_owned())),
+        })?;
+        let both = key_id.zip(key_file);
+        Ok(both.map(|(key_id, key_file)| acme::Binding { key_id, key_file }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pebble, an ACME directory that keeps strictly to RFC 8555 and RFC 8737: it refuses a good nonce now and then,
 //! and looks for itself whether a name is ours. Its DNS is a server that says of every name that it is here.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +47,8 @@ pub struct Ports {
     pub http: u16,
     /// Seconds that a certificate holds.
     pub life: u64,
+    /// Name and key of the external account that it asks for.
+    pub binding: Option<(&'static str, &'static str)>,
 }
 
 fn free() -> SocketAddr {
@@ -92,6 +95,8 @@ impl Site {
             "httpPort": ports.http,
             "tlsPort": ports.tls,
             "certificateValidityPeriod": ports.life,
+            "externalAccountBindingRequired": ports.binding.is_some(),
+            "externalAccountMACKeys": ports.binding.into_iter().collect::<HashMap<_, _>>(),
         }});
         place.write("pebble.json", settings.to_string(), 0o644);
         let start = |program: &str, args: &[&str]| {

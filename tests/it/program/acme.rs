@@ -34,6 +34,14 @@ fn cache(place: &Place) -> Vec<(PathBuf, u32)> {
     files
 }
 
+/// A server that is there before its directory, and where that will be.
+fn early(place: &Place, settings: &[(&str, &str)]) -> (Site, Program) {
+    let site = Site::new(place);
+    let program = start(place, &site, settings);
+    program.wait_log("no certificate has come", 1);
+    (site, program)
+}
+
 /// Has the server try again, until there is a certificate.
 fn have_it(program: &Program) {
     program.signal(Signal::HUP);
@@ -183,9 +191,7 @@ fn it_is_renewed_in_time_and_a_renewal_that_fails_keeps_the_old_one() {
         return;
     }
     let place = Place::new();
-    let site = Site::new(&place);
-    let program = start(&place, &site, &[]);
-    program.wait_log("no certificate has come", 1);
+    let (site, program) = early(&place, &[]);
     let ports = Ports {
         tls: program.public.port(),
         life: 12,
@@ -290,9 +296,7 @@ fn what_the_directory_could_not_see_is_told() {
         return;
     }
     let place = Place::new();
-    let site = Site::new(&place);
-    let program = start(&place, &site, &[]);
-    program.wait_log("no certificate has come", 1);
+    let (site, program) = early(&place, &[]);
     // It looks where nobody listens.
     let _pebble = site.open(
         &place,
@@ -370,4 +374,50 @@ fn settings_that_will_not_do_are_told_apart() {
         let ran = place.run_with(&SERVE, &[domains, ("TONEARM_TLS_ACME_CA_FILE", ca)]);
         assert_eq!(ran.code, Some(78), "{ran:?}");
     }
+}
+
+/// RFC 8555 §7.3.4.
+#[test]
+fn an_account_is_bound_to_one_that_the_directory_knows() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    if !has_pebble() {
+        return;
+    }
+    let binding = [
+        ("TONEARM_TLS_ACME_EAB_KEY_ID", "ours"),
+        ("TONEARM_TLS_ACME_EAB_KEY_FILE", "eab"),
+    ];
+    for (key, settings, refused) in [
+        (KEY, &[][..], Some("externalAccountRequired")),
+        ("AAAA", &binding, Some("external account binding")),
+        (KEY, &binding, None),
+    ] {
+        let place = Place::new();
+        place.write("eab", format!("{key}\n"), 0o600);
+        let (site, program) = early(&place, settings);
+        let ports = Ports {
+            tls: program.public.port(),
+            life: 86_400,
+            binding: Some(("ours", KEY)),
+            ..Ports::default()
+        };
+        let pebble = site.open(&place, &ports);
+        let Some(refused) = refused else {
+            have_it(&program);
+            shown(program.public, NAMES[0], &pebble.root, "h2").unwrap();
+            continue;
+        };
+        program.signal(Signal::HUP);
+        program.wait_log(refused, 1);
+        assert!(!program.log().contains(KEY));
+    }
+    let place = Place::new();
+    place.write("eab", "not-base64!\n", 0o600);
+    let domains = ("TONEARM_TLS_ACME_DOMAINS", NAMES[0]);
+    let ran = place.run_with(&SERVE, &[domains, binding[0], binding[1]]);
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    assert!(
+        ran.err.contains("base64url") && !ran.err.contains("not-base64!"),
+        "{ran:?}"
+    );
 }

@@ -159,6 +159,22 @@ fn what_is_wrong_in_chunks_is_caught() {
     }
 }
 
+fn resolver(fake: &Fake) -> String {
+    format!("http://{}/resolve/%s", fake.addr)
+}
+
+/// Listeners who ask a resolver first.
+fn chain(resolver: &str) -> [&str; 6] {
+    [
+        "--scenario",
+        "chain",
+        "--resolver",
+        resolver,
+        "--id",
+        "call-1",
+    ]
+}
+
 #[test]
 fn a_resolver_may_answer_in_chunks() {
     let place = Place::new();
@@ -172,16 +188,7 @@ fn a_resolver_may_answer_in_chunks() {
         let head = format!("HTTP/1.1 200 OK\r\n{IN_CHUNKS}\r\n\r\n");
         stream.write_all(&[head.as_bytes(), &chunks].concat())
     });
-    let resolver = format!("http://{}/resolve/%s", fake.addr);
-    let args = [
-        "--scenario",
-        "chain",
-        "--resolver",
-        &resolver,
-        "--id",
-        "call-1",
-    ];
-    let ran = load_until(&place, &args, || fake.served() > 60);
+    let ran = load_until(&place, &chain(&resolver(&fake)), || fake.served() > 60);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
         ran.json()["sides"][0]["requests"].as_u64().unwrap() >= 10,
@@ -193,16 +200,7 @@ fn a_resolver_may_answer_in_chunks() {
         let head = format!("HTTP/1.1 200 OK\r\n{IN_CHUNKS}\r\n\r\n");
         stream.write_all(&[head.as_bytes(), &endless].concat())
     });
-    let resolver = format!("http://{}/resolve/%s", fake.addr);
-    let args = [
-        "--scenario",
-        "chain",
-        "--resolver",
-        &resolver,
-        "--id",
-        "call-1",
-    ];
-    let ran = load(&place, &args);
+    let ran = load(&place, &chain(&resolver(&fake)));
     assert!(
         ran.code == Some(1) && count(&ran, "no URL from the resolver") > 0,
         "{ran:?}"
