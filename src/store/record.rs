@@ -159,4 +159,12 @@ mod tests {
         assert_eq!(unhex(&hex(&[0xab; 32])), Some([0xab; 32]));
         assert_eq!(Record::default(), serde_json::from_str("{}").unwrap());
     }
+
+    /// Found by the fuzzer: a number too large for an integer came back with another last digit.
+    #[test]
+    fn what_others_keep_in_it_stays_as_it_was() {
+        let theirs = br#"{"a":555555555555555555555555555551,"b":[0.1,1e-7],"c":{"d":-1}}"#;
+        let record = Record::read(theirs).unwrap();
+        assert_eq!(Record::read(&record.text().unwrap()).unwrap(), record);
+    }
 }
