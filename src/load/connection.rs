@@ -266,6 +266,7 @@ impl Connection {
             count
         };
         match count {
+            0 if self.chunks.is_none() => Ok(exchange.ends(recording)?),
             0 => Err(exchange.short().into()),
             _ => Ok(()),
         }

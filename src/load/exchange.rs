@@ -63,11 +63,7 @@ impl Exchange {
         recording: &Recording,
     ) -> Result<(), Wrong> {
         let wrong = |failure: Failure, text: String| Err((failure, text));
-        let length = match head.promised() {
-            Some(length) => length,
-            None if head.told => UNTOLD,
-            None => return wrong(Failure::Malformed, "no Content-Length".to_owned()),
-        };
+        let length = head.promised().unwrap_or(UNTOLD);
         self.length = length;
         if self.answer.is_some() {
             return match (head.status, length) {

@@ -17,8 +17,6 @@ pub(super) struct Head<'a> {
     pub(super) etag: Option<&'a [u8]>,
     /// Whether the body comes in chunks.
     pub(super) chunked: bool,
-    /// Whether its end will be told, so that it needs no length.
-    pub(super) told: bool,
     /// Whether the server ends the connection after this response.
     pub(super) closes: bool,
     /// Bytes of the head itself.
@@ -45,7 +43,6 @@ impl<'a> Head<'a> {
             range: None,
             etag: None,
             chunked: false,
-            told: false,
             closes: response.version == Some(0),
             size,
         };
@@ -56,7 +53,8 @@ impl<'a> Head<'a> {
         if head.chunked && (response.version == Some(0) || head.length.is_some()) {
             return Err("a Transfer-Encoding where none may be".to_owned());
         }
-        head.told = head.chunked;
+        // §6.3: a body with neither ends with its connection.
+        head.closes |= !head.chunked && head.length.is_none();
         Ok(Some(head))
     }
 
@@ -71,7 +69,6 @@ impl<'a> Head<'a> {
             range: None,
             etag: None,
             chunked: false,
-            told: true,
             closes: false,
             size: 0,
         };
@@ -81,12 +78,10 @@ impl<'a> Head<'a> {
         Ok(head)
     }
 
-    /// The body's length, if it is known before its end: a range that is told the end of needs none
-    /// beside it.
+    /// The body's length, if it is known before its end: a range needs none beside its own.
     pub(super) fn promised(&self) -> Option<u64> {
         let range = |(first, last, _): (u64, u64, u64)| last.checked_sub(first)?.checked_add(1);
-        self.length
-            .or_else(|| self.range.filter(|_| self.told).and_then(range))
+        self.length.or_else(|| self.range.and_then(range))
     }
 
     fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), String> {
@@ -157,15 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_range_in_chunks_has_the_length_of_the_range() {
-        let head =
-            "HTTP/1.1 206 x\r\nTransfer-Encoding: Chunked\r\nContent-Range: bytes 5-14/100\r\n\r\n";
-        let head = Head::parse(head.as_bytes()).unwrap().unwrap();
-        assert_eq!((head.chunked, head.promised()), (true, Some(10)));
-        // Without chunks nobody tells its end.
-        let head = "HTTP/1.1 206 x\r\nContent-Range: bytes 5-14/100\r\n\r\n";
-        let head = Head::parse(head.as_bytes()).unwrap().unwrap();
-        assert_eq!(head.promised(), None);
+    fn a_range_whose_length_is_not_told_has_the_length_of_the_range() {
+        for (field, chunked) in [("Transfer-Encoding: Chunked\r\n", true), ("", false)] {
+            let head = format!("HTTP/1.1 206 x\r\n{field}Content-Range: bytes 5-14/100\r\n\r\n");
+            let head = Head::parse(head.as_bytes()).unwrap().unwrap();
+            assert_eq!((head.chunked, head.promised()), (chunked, Some(10)));
+            assert_eq!(head.closes, !chunked);
+        }
     }
 
     #[test]
@@ -181,6 +174,7 @@ mod tests {
         for head in [
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n",
             "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
         ] {
             assert!(Head::parse(head.as_bytes()).unwrap().unwrap().closes);
         }

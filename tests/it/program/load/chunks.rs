@@ -1,4 +1,5 @@
-//! Answers of HTTP/1.1 in chunks are checked as those with a length are.
+//! Answers of HTTP/1.1 in chunks, and those that end with their connection, are checked as those with a
+//! length are.
 
 use std::io::Write as _;
 
@@ -10,13 +11,18 @@ const IN_CHUNKS: &str = "Transfer-Encoding: chunked";
 /// The right answer in chunks, changed by `spoil`: its content, and the chunks that are sent.
 fn chunked(asked: &Asked, spoil: impl Fn(&mut Vec<u8>, &mut Vec<u8>)) -> Vec<u8> {
     answer(asked, |head, body| {
-        let lines = head.split_inclusive("\r\n");
-        let other = |line: &&str| !line.starts_with("Content-Length");
-        *head = lines.filter(other).chain([IN_CHUNKS, "\r\n"]).collect();
+        *head = format!("{}{IN_CHUNKS}\r\n", without_length(head));
         let mut chunks = in_chunks(body);
         spoil(body, &mut chunks);
         *body = chunks;
     })
+}
+
+fn without_length(head: &str) -> String {
+    let lines = head.split_inclusive("\r\n");
+    lines
+        .filter(|line| !line.starts_with("Content-Length"))
+        .collect()
 }
 
 fn in_chunks(content: &[u8]) -> Vec<u8> {
@@ -205,4 +211,56 @@ fn a_resolver_may_answer_in_chunks() {
         ran.code == Some(1) && count(&ran, "no URL from the resolver") > 0,
         "{ran:?}"
     );
+}
+
+/// The right answer, of which nothing but its end tells the end, without so many bytes of it.
+fn closing(asked: &Asked, short: usize) -> Vec<u8> {
+    answer(asked, |head, body| {
+        *head = without_length(head);
+        body.truncate(body.len() - short);
+    })
+}
+
+const CLOSE: std::io::ErrorKind = std::io::ErrorKind::ConnectionAborted;
+
+#[test]
+fn a_body_may_end_with_its_connection() {
+    let place = Place::new();
+    place.write("a.wav", &*RECORDING, 0o644);
+    for (scenario, ranges) in [("seek", true), ("download", true), ("download", false)] {
+        for flags in [&["--file", "a.wav"][..], &[], &["--check-every", "0"]] {
+            let fake = Fake::start(move |asked, stream| {
+                let asked = Asked {
+                    nth: asked.nth,
+                    target: asked.target.clone(),
+                    range: asked.range.filter(|_| ranges),
+                };
+                stream.write_all(&closing(&asked, 0))?;
+                Err(CLOSE.into())
+            });
+            let args = ["--scenario", scenario, "--range-size", "20KiB", &fake.url()];
+            let ran = load_until(&place, &[&args[..], flags].concat(), || fake.served() > 60);
+            assert_eq!(ran.code, Some(0), "{scenario}: {ran:?}");
+            let side = &ran.json()["sides"][0];
+            assert_eq!(side["failures"].as_object().unwrap().len(), 0, "{side}");
+            let number = |key: &str| side[key].as_u64().unwrap();
+            assert!(number("requests") >= 10, "{scenario}: {side}");
+            assert!(number("connections") >= number("requests"), "{side}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_too_early_with_its_connection_is_caught() {
+    let place = Place::new();
+    for (scenario, kind) in [("seek", "short body"), ("download", "wrong range")] {
+        let fake = Fake::start(|asked, stream| {
+            stream.write_all(&closing(asked, usize::from(asked.nth % 3 == 2)))?;
+            Err(CLOSE.into())
+        });
+        let args = ["--scenario", scenario, "--range-size", "20KiB", &fake.url()];
+        let ran = load_until(&place, &args, || fake.served() > 40);
+        assert_eq!(ran.code, Some(1), "{scenario}: {ran:?}");
+        assert!(count(&ran, kind) > 0, "{scenario}: {ran:?}");
+    }
 }
