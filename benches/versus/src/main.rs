@@ -1,5 +1,6 @@
 //! tonearm beside nginx and others, measured in ratios. See README.md.
 
+mod bare;
 mod launch;
 mod measure;
 mod network;
@@ -49,6 +50,9 @@ enum Part {
     /// The tower-http peer
     #[command(hide = true)]
     ServeDir { root: PathBuf, address: SocketAddr },
+    /// The bare peer
+    #[command(hide = true)]
+    ServeBare { root: PathBuf, address: SocketAddr },
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +97,7 @@ fn main() -> anyhow::Result<()> {
     match cli.part {
         Some(Part::Launch { cores, command }) => launch::become_pinned(&cores, &command),
         Some(Part::ServeDir { root, address }) => servedir::serve(&root, address),
+        Some(Part::ServeBare { root, address }) => bare::serve(&root, address),
         None => run(&cli.options),
     }
 }

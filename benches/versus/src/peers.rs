@@ -20,6 +20,7 @@ use sha2::Sha256;
 
 use tonearm::load::{Expected, Recording, Side};
 
+use crate::bare;
 use crate::measure;
 use crate::pattern::Pattern;
 use crate::store::{COLD, Store, WARM, relative};
@@ -41,10 +42,11 @@ pub(crate) enum Kind {
     StaticWebServer,
     TowerHttp,
     Caddy,
+    Bare,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Tonearm,
         Self::TonearmOther,
         Self::NginxNopush,
@@ -53,6 +55,7 @@ impl Kind {
         Self::StaticWebServer,
         Self::TowerHttp,
         Self::Caddy,
+        Self::Bare,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Kind {
             Self::StaticWebServer => "static-web-server",
             Self::TowerHttp => "tower-http",
             Self::Caddy => "caddy",
+            Self::Bare => "bare",
         }
     }
 
@@ -79,7 +83,7 @@ impl Kind {
             ),
             Self::Caddy => ("caddy", "apt-get install caddy"),
             Self::TonearmOther => ("", "--tonearm-other PATH"),
-            Self::Tonearm | Self::TowerHttp => ("", ""),
+            Self::Tonearm | Self::TowerHttp | Self::Bare => ("", ""),
         }
     }
 
@@ -89,7 +93,7 @@ impl Kind {
             Self::Tonearm | Self::TonearmOther => "HMAC-SHA256",
             Self::NginxNopush | Self::NginxPlain => "MD5 (secure_link)",
             Self::Lighttpd => "none (Debian's has no mod_secdownload)",
-            Self::StaticWebServer | Self::TowerHttp | Self::Caddy => "none",
+            Self::StaticWebServer | Self::TowerHttp | Self::Caddy | Self::Bare => "none",
         }
     }
 
@@ -117,7 +121,7 @@ impl Peer {
         let program = match kind {
             Kind::Tonearm => tonearm[0].clone(),
             Kind::TonearmOther => tonearm[1].clone(),
-            Kind::TowerHttp => env::current_exe().ok(),
+            Kind::TowerHttp | Kind::Bare => env::current_exe().ok(),
             _ => on_path(name),
         };
         let program = program.ok_or(install)?;
@@ -150,7 +154,9 @@ impl Peer {
                 let digest = Md5::digest(format!("{expires}{path} {secret}"));
                 format!("{path}?md5={}&expires={expires}", BASE64URL.encode(digest))
             }
-            Kind::Lighttpd | Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy => path,
+            Kind::Lighttpd | Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy | Kind::Bare => {
+                path
+            }
         }
     }
 
@@ -241,8 +247,12 @@ impl Peer {
                 command.args(["--threads-multiplier", "1", "--log-level", "error"]);
                 command.args(["--cache-control-headers", "false"]);
             }
-            Kind::TowerHttp => {
-                command.arg("serve-dir").arg(site.root);
+            Kind::TowerHttp | Kind::Bare => {
+                let part = match self.kind {
+                    Kind::Bare => "serve-bare",
+                    _ => "serve-dir",
+                };
+                command.arg(part).arg(site.root);
                 command.arg(site.address.to_string());
             }
             Kind::Caddy => {
@@ -390,6 +400,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 fn version(kind: Kind, program: &Path) -> Option<String> {
     let flag = match kind {
         Kind::TowerHttp => return locked_version("tower-http"),
+        Kind::Bare => return Some(bare::version()),
         Kind::NginxNopush | Kind::NginxPlain | Kind::Lighttpd => "-v",
         Kind::Caddy => "version",
         _ => "--version",
