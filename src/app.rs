@@ -20,6 +20,7 @@ mod trace;
 mod unread;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -43,10 +44,10 @@ use crate::edge::VERIFY_PATH;
 use crate::edge::cdn::Signer;
 use crate::ingest::{self, Ingest};
 use crate::metrics::{Keys, Metrics};
-use crate::recording::{MediaPath, UnixTime};
+use crate::recording::{MediaPath, RecordingId, UnixTime};
 use crate::reject::{ALLOW, Rejection};
-use crate::respond::{Answer, Keeper, Terms, options, preflight, respond};
-use crate::route::{self, Route};
+use crate::respond::{Answer, Described, Keeper, Terms, options, preflight, respond};
+use crate::route::{self, BadQuestion, Route};
 use crate::select::select;
 use crate::server::{Arrival, Cut, Handler};
 use crate::sign::{
@@ -77,6 +78,25 @@ pub struct App {
 
 /// An answer, and what its stored pieces are read from.
 type Outgoing = (Answer, Option<Source>);
+
+/// An answer that is there, or that has to be waited for. A seek in a recording that is held open waits for
+/// nothing, and so has no future to be moved about.
+enum Step<'a> {
+    Now(Result<Outgoing, Rejection>),
+    Later(Pin<Box<dyn Future<Output = Result<Outgoing, Rejection>> + Send + 'a>>),
+}
+
+impl<'a> Step<'a> {
+    fn later(answer: impl Future<Output = Result<Outgoing, Rejection>> + Send + 'a) -> Self {
+        Self::Later(Box::pin(answer))
+    }
+}
+
+impl From<Result<Outgoing, Rejection>> for Step<'_> {
+    fn from(answer: Result<Outgoing, Rejection>) -> Self {
+        Self::Now(answer)
+    }
+}
 
 impl App {
     /// Puts the parts together.
@@ -167,26 +187,28 @@ impl App {
         self.resolver.guard.tidy();
     }
 
-    /// What is answered, or why not. What is not the way of a recording is boxed: each seek would move
-    /// its room about.
-    async fn outgoing(
-        &self,
-        head: &Parts,
-        content: &mut Incoming,
-        arrival: &Arrival,
-        entry: &mut Entry,
-    ) -> Result<Outgoing, Rejection> {
+    /// What is answered, or why not.
+    fn outgoing<'a>(
+        &'a self,
+        head: &'a Parts,
+        content: &'a mut Incoming,
+        arrival: &'a Arrival,
+        entry: &'a mut Entry,
+    ) -> Step<'a> {
         match self.way_in(head.uri.path()) {
             // Never too busy: it is small, and an edge knows two answers.
             _ if head.uri.path() == VERIFY_PATH => {
-                Ok((Box::pin(self.verdict(head, arrival, entry)).await, None))
+                Step::later(async { Ok((self.verdict(head, arrival, entry).await, None)) })
             }
-            _ if self.is_busy() => Err(Rejection::Busy),
+            _ if self.is_busy() => Err(Rejection::Busy).into(),
             Some((ingest, route)) => {
                 entry.route = route.name();
-                Box::pin(take_in(ingest, route, head, content, arrival)).await
+                Step::later(take_in(ingest, route, head, content, arrival))
             }
-            None => self.answer(head, arrival, entry).await,
+            None => match asked(head, arrival) {
+                Ok(request) => self.answer(request, arrival, entry),
+                Err(rejection) => Err(rejection).into(),
+            },
         }
     }
 
@@ -225,66 +247,88 @@ impl App {
         (answer, source)
     }
 
-    async fn answer(
-        &self,
-        head: &Parts,
-        arrival: &Arrival,
-        entry: &mut Entry,
-    ) -> Result<Outgoing, Rejection> {
-        let request = Effective::of(head, arrival)?;
+    fn answer<'a>(
+        &'a self,
+        request: Effective<'a>,
+        arrival: &'a Arrival,
+        entry: &'a mut Entry,
+    ) -> Step<'a> {
         if request.target == "*" {
-            return Ok((options(ALLOW), None));
-        }
-        if !matches!(
-            *request.method,
-            Method::GET | Method::HEAD | Method::OPTIONS
-        ) {
-            return Err(Refusal::Method.into());
-        }
-        if request.target.len() > MAX_TARGET {
-            return Err(Refusal::TooLong.into());
+            return Ok((options(ALLOW), None)).into();
         }
         let route = Route::of(request.path, request.query, &self.resolver.template);
         entry.route = route.name();
-        if request.method == Method::OPTIONS {
-            return match route {
-                Route::Media => Ok((preflight(ALLOW), None)),
-                Route::Resolve(_) => Ok((options(ALLOW), None)),
-                Route::Nothing => Err(Rejection::NoRoute),
-            };
-        }
         match route {
-            Route::Media => self.media(&request, arrival.now, entry).await,
-            Route::Resolve(question) => {
-                let answer = match question {
-                    Ok(question) => Box::pin(self.resolve(&question, &request, arrival)).await,
-                    Err(bad) => Err(bad.into()),
-                };
-                self.metrics.question(match &answer {
-                    Ok(_) => "answered",
-                    Err(rejection) => rejection.kind(),
-                });
-                answer
+            Route::Media if request.method == Method::OPTIONS => {
+                Ok((preflight(ALLOW), None)).into()
             }
+            Route::Resolve(_) if request.method == Method::OPTIONS => {
+                Ok((options(ALLOW), None)).into()
+            }
+            Route::Media => self.media(request, arrival, entry),
+            Route::Resolve(question) => Step::later(self.resolved(question, request, arrival)),
             // A path with another spelling of a place is refused, not found missing.
-            Route::Nothing if request.path != "/" && check_path(request.path).is_err() => {
-                Err(Refusal::BadPath.into())
+            Route::Nothing
+                if request.method != Method::OPTIONS
+                    && request.path != "/"
+                    && check_path(request.path).is_err() =>
+            {
+                Err(Refusal::BadPath.into()).into()
             }
-            Route::Nothing => Err(Rejection::NoRoute),
+            Route::Nothing => Err(Rejection::NoRoute).into(),
         }
     }
 
-    /// The way of a recording.
-    async fn media(
+    async fn resolved(
         &self,
-        request: &Effective<'_>,
+        question: Result<RecordingId, BadQuestion>,
+        request: Effective<'_>,
+        arrival: &Arrival,
+    ) -> Result<Outgoing, Rejection> {
+        let answer = match question {
+            Ok(question) => self.resolve(&question, &request, arrival).await,
+            Err(bad) => Err(bad.into()),
+        };
+        self.metrics.question(match &answer {
+            Ok(_) => "answered",
+            Err(rejection) => rejection.kind(),
+        });
+        answer
+    }
+
+    /// The way of a recording.
+    fn media<'a>(
+        &'a self,
+        request: Effective<'a>,
+        arrival: &'a Arrival,
+        entry: &'a mut Entry,
+    ) -> Step<'a> {
+        let now = arrival.now;
+        let (grant, keeper) = match self.authorize(&request, now) {
+            Ok(authorized) => authorized,
+            Err(refusal) => return Err(refusal.into()).into(),
+        };
+        match self.store.at_hand(&grant, now, Some(arrival.at)) {
+            Ok(Some((described, source))) => {
+                let answer = told(&request, described.described(), &grant, keeper, now, entry);
+                Ok((answer, Some(source))).into()
+            }
+            Ok(None) => Step::later(self.wait(grant, keeper, request, now, entry)),
+            Err(error) => Err(Rejection::Store(error)).into(),
+        }
+    }
+
+    async fn wait(
+        &self,
+        grant: Grant,
+        keeper: Keeper,
+        request: Effective<'_>,
         now: UnixTime,
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
-        let (grant, keeper) = self.authorize(request, now)?;
         let mut again = false;
         loop {
-            match self.send(&grant, keeper, request, now, entry).await {
+            match self.send(&grant, keeper, &request, now, entry).await {
                 // What was known of it is a moment old; now it is known anew.
                 Err(StoreError::Replaced) if !again => again = true,
                 sent => return sent.map_err(Rejection::Store),
@@ -301,15 +345,7 @@ impl App {
         entry: &mut Entry,
     ) -> Result<Outgoing, StoreError> {
         let stored = self.store.locate(grant, now).await?;
-        let representation = stored.described().representation();
-        let selection = select(request.method, request.fields, representation, now);
-        entry.selected(&selection);
-        let terms = Terms {
-            disposition: grant.claims().disposition.as_ref(),
-            keeper,
-            now,
-        };
-        let answer = respond(&selection, stored.described(), terms);
+        let answer = told(request, stored.described(), grant, keeper, now, entry);
         let first = answer
             .first_stored()
             .filter(|_| request.method != Method::HEAD);
@@ -362,6 +398,44 @@ impl App {
     }
 }
 
+/// The request, if it is one that can be answered at all.
+fn asked<'a>(head: &'a Parts, arrival: &Arrival) -> Result<Effective<'a>, Rejection> {
+    let request = Effective::of(head, arrival)?;
+    if request.target == "*" {
+        return Ok(request);
+    }
+    if !matches!(
+        *request.method,
+        Method::GET | Method::HEAD | Method::OPTIONS
+    ) {
+        return Err(Refusal::Method.into());
+    }
+    if request.target.len() > MAX_TARGET {
+        return Err(Refusal::TooLong.into());
+    }
+    Ok(request)
+}
+
+/// What is said of a recording: which of its bytes, under which fields.
+fn told(
+    request: &Effective<'_>,
+    described: &Described,
+    grant: &Grant,
+    keeper: Keeper,
+    now: UnixTime,
+    entry: &mut Entry,
+) -> Answer {
+    let representation = described.representation();
+    let selection = select(request.method, request.fields, representation, now);
+    entry.selected(&selection);
+    let terms = Terms {
+        disposition: grant.claims().disposition.as_ref(),
+        keeper,
+        now,
+    };
+    respond(&selection, described, terms)
+}
+
 /// What is counted of a keyring at `now`.
 fn keys(ring: &Keyring, now: UnixTime) -> Keys {
     let signs = |key: &&Key| *key.audience() == Audience::Origin && key.window().mints_at(now);
@@ -407,9 +481,10 @@ impl Handler for App {
         }
         let under_way = Arc::clone(&self.under_way);
         async move {
-            let outgoing = self
-                .outgoing(&head, &mut content, &arrival, &mut entry)
-                .await;
+            let outgoing = match self.outgoing(&head, &mut content, &arrival, &mut entry) {
+                Step::Now(outgoing) => outgoing,
+                Step::Later(outgoing) => outgoing.await,
+            };
             // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
             // connection.
             let stays = content.is_end_stream() || Box::pin(discard(content, &head)).await;

@@ -7,7 +7,6 @@
 pub(crate) mod segment;
 mod work;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -17,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http_body::{Frame, SizeHint};
+use smallvec::SmallVec;
 
 pub use self::segment::{Lane, MAX_SEGMENT, Segment};
 use self::work::{Done, Work};
@@ -81,8 +81,13 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 /// being copied; small ones, and all without a lane, are copied from there. What is not in the page
 /// cache is read on the blocking pool first, so that no cold file keeps the listeners of warm ones
 /// waiting; without a lane one window ahead of what is being sent.
-pub struct FileBody {
-    pieces: VecDeque<Piece>,
+pub struct FileBody(Box<Sending>);
+
+/// A body under way. On the heap: hyper moves a response several times before it sends it.
+struct Sending {
+    pieces: SmallVec<[Piece; 1]>,
+    /// How many of them are through.
+    through: usize,
     handle: Option<Handle>,
     /// Which of the representation's bytes lie in the file, from its first on.
     extent: ByteRange,
@@ -134,8 +139,8 @@ impl Supply {
 impl fmt::Debug for FileBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileBody")
-            .field("promised", &self.promised)
-            .field("sent", &self.sent)
+            .field("promised", &self.0.promised)
+            .field("sent", &self.0.sent)
             .finish_non_exhaustive()
     }
 }
@@ -145,8 +150,9 @@ impl FileBody {
     ///
     /// # Errors
     /// The file cannot be asked for its length, or ends before one of the ranges does.
-    pub fn of_file(file: File, pieces: Vec<Piece>) -> io::Result<Self> {
+    pub fn of_file(file: File, pieces: impl IntoIterator<Item = Piece>) -> io::Result<Self> {
         let handle = Handle::new(file)?;
+        let pieces: SmallVec<[Piece; 1]> = pieces.into_iter().collect();
         let beyond = |piece: &Piece| match piece {
             Piece::Bytes(_) => false,
             Piece::Stored(range) => range.last >= handle.version.length,
@@ -159,7 +165,8 @@ impl FileBody {
 
     /// A body of `pieces`, of which the stored ones are ranges of `source`.
     #[must_use]
-    pub fn new(pieces: Vec<Piece>, source: Option<Source>) -> Self {
+    pub fn new(pieces: impl IntoIterator<Item = Piece>, source: Option<Source>) -> Self {
+        let pieces: SmallVec<[Piece; 1]> = pieces.into_iter().collect();
         // Without a file, no byte lies in it.
         let mut extent = ByteRange { first: 1, last: 0 };
         let (handle, length, supply) = match source {
@@ -177,9 +184,10 @@ impl FileBody {
             Some(Source::Object(reading)) => (None, 0, Supply::remote(reading)),
             None => (None, 0, Supply::Nothing),
         };
-        Self {
+        Self(Box::new(Sending {
             promised: pieces.iter().map(Piece::len).sum(),
-            pieces: pieces.into(),
+            pieces,
+            through: 0,
             handle,
             extent,
             length,
@@ -194,52 +202,54 @@ impl FileBody {
             first_byte: None,
             on_end: None,
             presence: None,
-        }
+        }))
     }
 
     /// Sends on a connection whose writer this lane belongs to; a file that may still be written to
     /// is copied all the same.
     #[must_use]
     pub fn on_lane(mut self, lane: Option<Lane>) -> Self {
-        let settled = match (&self.handle, &self.supply) {
+        let settled = match (&self.0.handle, &self.0.supply) {
             (Some(handle), _) => handle.settled,
             // Nobody else writes to a slice.
             #[cfg(feature = "object")]
             (None, Supply::Slices(_)) => true,
             (None, _) => false,
         };
-        self.lane = lane.filter(|_| settled);
+        self.0.lane = lane.filter(|_| settled);
         self
     }
 
     /// Holds `presence` until it is dropped, and reads no more than `window` at once, where it is
     /// copied. In place: a body is large to be moved.
     pub(crate) fn attach(&mut self, presence: Arc<()>, window: Option<u64>) {
-        self.presence = Some(presence);
-        self.largest_read = window.unwrap_or(LARGEST_READ);
+        self.0.presence = Some(presence);
+        self.0.largest_read = window.unwrap_or(LARGEST_READ);
     }
 
     /// Tells at its end how long after `began` the first bytes were handed over.
     #[must_use]
     pub fn timed(mut self, began: Instant) -> Self {
-        self.began = Some(began);
+        self.0.began = Some(began);
         self
     }
 
     /// Calls `on_end` once, when the body is dropped.
     #[must_use]
     pub fn on_end(mut self, on_end: impl FnOnce(Ended) + Send + 'static) -> Self {
-        self.on_end = Some(Box::new(on_end));
+        self.0.on_end = Some(Box::new(on_end));
         self
     }
+}
 
+impl Sending {
     /// Takes the next window off the front of the pieces, if a stored range is there whose bytes lie
     /// in the open file: where they do.
     fn take_window(&mut self) -> Option<ByteRange> {
-        let Some(Piece::Stored(range)) = self.pieces.front_mut() else {
+        let extent = self.extent;
+        let Some(Piece::Stored(range)) = self.pieces.get_mut(self.through) else {
             return None;
         };
-        let extent = self.extent;
         if !(extent.first..=extent.last).contains(&range.first) {
             return None;
         }
@@ -258,7 +268,7 @@ impl FileBody {
         };
         self.window = size.saturating_mul(2);
         if last == range.last {
-            self.pieces.pop_front();
+            self.through += 1;
         } else {
             range.first = last + 1;
         }
@@ -280,11 +290,11 @@ impl FileBody {
             self.work = None;
             return Poll::Ready(Some(done.and_then(|done| self.finish(done))));
         }
-        match self.pieces.front() {
+        match self.pieces.get_mut(self.through) {
             None => Poll::Ready(None),
             Some(Piece::Bytes(bytes)) => {
-                let bytes = bytes.clone();
-                self.pieces.pop_front();
+                let bytes = std::mem::take(bytes);
+                self.through += 1;
                 Poll::Ready(Some(Ok(bytes.into())))
             }
             #[cfg(feature = "object")]
@@ -296,7 +306,7 @@ impl FileBody {
                     Some(part) => Poll::Ready(Some(part.map(Segment::from))),
                     None => {
                         remote.stream = None;
-                        self.pieces.pop_front();
+                        self.through += 1;
                         self.poll_next(cx)
                     }
                 }
@@ -346,30 +356,30 @@ impl FileBody {
 
     /// Makes a segment of a window, or begins the work that has to be done first.
     fn begin(&mut self, window: ByteRange) -> Option<io::Result<Segment>> {
-        let Some(handle) = self.handle.clone() else {
+        let Some(handle) = &self.handle else {
             return Some(Err(no_file()));
         };
         if (window.len() <= SMALL || self.lane.is_none())
             && let Some(bytes) = handle.read_cached(window)
         {
-            return Some(self.check(&handle).map(|()| bytes.into()));
+            return Some(self.check(handle).map(|()| bytes.into()));
         }
         let Some(lane) = &self.lane else {
-            self.work = Some(Work::read(&handle, window));
+            self.work = Some(Work::read(handle, window));
             return None;
         };
         if handle.is_cached(window) {
-            let segment = self.segment(&handle, window, lane);
-            return Some(self.check(&handle).map(|()| segment));
+            let segment = self.segment(handle, window, lane);
+            return Some(self.check(handle).map(|()| segment));
         }
-        self.work = Some(Work::warm(&handle, window));
+        self.work = Some(Work::warm(handle, window));
         None
     }
 
     fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
         // A window is far smaller than any address space.
         let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
-        let (file, more) = (handle.file.clone(), !self.pieces.is_empty());
+        let (file, more) = (handle.file.clone(), self.through < self.pieces.len());
         Segment::of_file(file, window.first, length, more, lane.clone())
     }
 
@@ -414,17 +424,18 @@ impl http_body::Body for FileBody {
     ) -> Poll<Option<io::Result<Frame<Segment>>>> {
         use bytes::Buf as _;
 
-        Poll::Ready(match ready!(self.poll_next(cx)) {
+        let sending = &mut self.0;
+        Poll::Ready(match ready!(sending.poll_next(cx)) {
             Some(Ok(segment)) => {
-                if self.first_byte.is_none() {
-                    self.first_byte = self.began.map(|began| began.elapsed());
+                if sending.first_byte.is_none() {
+                    sending.first_byte = sending.began.map(|began| began.elapsed());
                 }
-                self.sent += u64::try_from(segment.remaining()).unwrap_or(u64::MAX);
+                sending.sent += u64::try_from(segment.remaining()).unwrap_or(u64::MAX);
                 Some(Ok(Frame::data(segment)))
             }
             Some(Err(error)) => {
-                self.failed = true;
-                tracing::error!(%error, sent = self.sent, "a body cannot be sent whole; the connection is cut");
+                sending.failed = true;
+                tracing::error!(%error, sent = sending.sent, "a body cannot be sent whole; the connection is cut");
                 Some(Err(error))
             }
             None => None,
@@ -432,15 +443,15 @@ impl http_body::Body for FileBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sent == self.promised
+        self.0.sent == self.0.promised
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.promised - self.sent)
+        SizeHint::with_exact(self.0.promised - self.0.sent)
     }
 }
 
-impl Drop for FileBody {
+impl Drop for Sending {
     fn drop(&mut self) {
         let cut = self.lane.as_ref().is_some_and(Lane::is_broken);
         if cut && !self.failed {

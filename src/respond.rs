@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use smallvec::SmallVec;
 
 use self::disposition::attachment;
 pub use self::edge::{allowed, denied};
@@ -30,6 +31,7 @@ const LONGEST: &str = "private, no-transform, max-age=600";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const EMPTY: HeaderValue = HeaderValue::from_static("");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A piece of a payload, in the order of sending.
@@ -64,8 +66,11 @@ pub struct Answer {
     /// All fields but Date, which is the connection's.
     pub fields: HeaderMap,
     /// What follows them.
-    pub payload: Vec<Piece>,
+    pub payload: Payload,
 }
+
+/// What is sent, piece by piece; nearly always one.
+pub type Payload = SmallVec<[Piece; 1]>;
 
 impl Answer {
     /// Adds what stands on every answer to one who speaks tus.
@@ -79,7 +84,7 @@ impl Answer {
         let answer = Self {
             status,
             fields: HeaderMap::with_capacity(16),
-            payload: Vec::new(),
+            payload: Payload::new(),
         };
         answer
             .with(header::REFERRER_POLICY, "no-referrer")
@@ -92,11 +97,13 @@ impl Answer {
         self
     }
 
-    fn sending(mut self, payload: Vec<Piece>) -> Self {
+    fn sending(self, payload: impl Into<Payload>) -> Self {
+        let payload = payload.into();
         let length = payload.iter().map(Piece::len).sum::<u64>();
-        self.fields.insert(header::CONTENT_LENGTH, length.into());
-        self.payload = payload;
-        self
+        let length = value(&[itoa::Buffer::new().format(length)]);
+        let mut answer = self.with(header::CONTENT_LENGTH, length);
+        answer.payload = payload;
+        answer
     }
 
     /// The first range of the representation that is sent.
@@ -111,7 +118,7 @@ impl Answer {
     /// The same answer to HEAD: every field, no payload.
     #[must_use]
     pub fn without_payload(mut self) -> Self {
-        self.payload = Vec::new();
+        self.payload = Payload::new();
         self
     }
 
@@ -154,7 +161,7 @@ impl IntoValue for String {
     /// Our own texts are visible ASCII; were one not, the field would stay empty rather than the
     /// response fail.
     fn into_value(self) -> HeaderValue {
-        HeaderValue::try_from(self).unwrap_or_else(|_| HeaderValue::from_static(""))
+        HeaderValue::try_from(self).unwrap_or(EMPTY)
     }
 }
 
@@ -237,7 +244,7 @@ pub fn respond(selection: &Selection, described: &Described, terms: Terms<'_>) -
     match selection {
         Selection::Full => {
             let whole = whole(length).map(Piece::Stored);
-            full(described, terms).sending(whole.into_iter().collect())
+            full(described, terms).sending(Payload::from_iter(whole))
         }
         Selection::Partial(ranges) => partial(ranges.as_slice(), described, terms),
         Selection::NotModified => not_modified(described, terms),
@@ -271,7 +278,7 @@ fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Ans
     if let [range] = ranges {
         return describing(described, terms)
             .with(header::CONTENT_RANGE, content_range(*range, representation))
-            .sending(vec![Piece::Stored(*range)]);
+            .sending([Piece::Stored(*range)]);
     }
     let boundary = boundary(representation);
     let mut answer = describing(described, terms);
@@ -308,9 +315,10 @@ fn multipart(
     let mut pieces = Vec::with_capacity(ranges.len() * 2 + 1);
     let mut line_break = "";
     for range in ranges {
+        let content_range = content_range(*range, representation);
         let head = format!(
             "{line_break}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
-            content_range(*range, representation)
+            content_range.to_str().unwrap_or_default()
         );
         pieces.push(Piece::Bytes(head.into()));
         pieces.push(Piece::Stored(*range));
@@ -326,18 +334,33 @@ fn boundary(representation: &Representation) -> String {
     format!("tonearm-{}", &opaque[..opaque.len().min(32)])
 }
 
-fn content_range(range: ByteRange, representation: &Representation) -> String {
-    /// Three numbers of up to twenty digits.
+fn content_range(range: ByteRange, representation: &Representation) -> HeaderValue {
+    let mut digits = [(); 3].map(|()| itoa::Buffer::new());
+    let [first, last, length] = &mut digits;
+    value(&[
+        "bytes ",
+        first.format(range.first),
+        "-",
+        last.format(range.last),
+        "/",
+        length.format(representation.length),
+    ])
+}
+
+/// A field value of parts that are visible ASCII, and short: put together before anything is allocated.
+/// Were they not, the field would stay empty rather than the response fail.
+fn value(parts: &[&str]) -> HeaderValue {
+    /// Content-Range has three numbers of up to twenty digits.
     const MOST: usize = 6 + 3 * 20 + 2;
-    let mut digits = itoa::Buffer::new();
-    let mut value = String::with_capacity(MOST);
-    value.push_str("bytes ");
-    value.push_str(digits.format(range.first));
-    value.push('-');
-    value.push_str(digits.format(range.last));
-    value.push('/');
-    value.push_str(digits.format(representation.length));
-    value
+    let (mut text, mut length) = ([0; MOST], 0);
+    for part in parts {
+        let Some(room) = text.get_mut(length..length + part.len()) else {
+            return EMPTY;
+        };
+        room.copy_from_slice(part.as_bytes());
+        length += part.len();
+    }
+    HeaderValue::from_bytes(&text[..length]).unwrap_or(EMPTY)
 }
 
 /// A response that describes the representation, as far as this request makes a difference.
@@ -345,11 +368,12 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
     let mut answer = Answer {
         status: StatusCode::PARTIAL_CONTENT,
         fields: described.partial.clone(),
-        payload: Vec::new(),
+        payload: Payload::new(),
     };
     match terms.keeper {
         Keeper::Viewer(left) if left < MAX_AGE => {
-            let shorter = format!("private, no-transform, max-age={left}");
+            let mut digits = itoa::Buffer::new();
+            let shorter = value(&["private, no-transform, max-age=", digits.format(left)]);
             answer = answer.with(header::CACHE_CONTROL, shorter);
         }
         Keeper::Viewer(_) => {}
@@ -402,7 +426,7 @@ pub fn json(body: Vec<u8>) -> Answer {
     Answer::new(StatusCode::OK)
         .with(header::CONTENT_TYPE, "application/json")
         .with(header::CACHE_CONTROL, NO_STORE)
-        .sending(vec![Piece::Bytes(body.into())])
+        .sending([Piece::Bytes(body.into())])
 }
 
 /// What is known of a recording, as JSON under the recording's own tag. Never stored.
@@ -446,7 +470,7 @@ pub fn text(status: StatusCode, content_type: &'static str, body: String) -> Ans
     Answer::new(status)
         .with(header::CONTENT_TYPE, content_type)
         .with(header::CACHE_CONTROL, NO_STORE)
-        .sending(vec![Piece::Bytes(body.into())])
+        .sending([Piece::Bytes(body.into())])
 }
 
 /// The answer to OPTIONS: what may be asked.

@@ -176,7 +176,8 @@ pub async fn run<H: Handler>(
         settings,
         front,
         turns,
-        shutdown: shutdown.clone(),
+        // One of this worker's own: each connection asks it at each turn.
+        shutdown: shutdown.child_token(),
     });
     let serve = |(stream, peer, place): Kept| {
         // On the heap, since an async block has room for what it was given and for what it waits for.

@@ -15,12 +15,14 @@
 //! knows nothing of files, sockets, or the clock.
 
 mod key;
+mod known;
 mod mint;
 mod path;
 mod token;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use memchr::memchr;
 use sha2::{Digest as _, Sha256};
@@ -142,22 +144,28 @@ impl std::error::Error for Refusal {}
 
 /// Leave to read what lies at one path. Only [`verify`] and [`pull`] make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct Grant(Arc<Authentic>);
+
+/// A URL whose MAC holds. Whether it opens anything is a question of time.
+#[derive(Debug, PartialEq, Eq)]
+struct Authentic {
     path: Box<str>,
     claims: Claims,
+    /// Of the key that signed it.
+    window: Window,
 }
 
 impl Grant {
     /// The path that was asked for, which the MAC covers.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 
     /// What was signed beside the path.
     #[must_use]
-    pub const fn claims(&self) -> &Claims {
-        &self.claims
+    pub fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     /// Holds the grant against the recording's generation. A grant without one is of generation 0,
@@ -166,7 +174,7 @@ impl Grant {
     /// # Errors
     /// [`Refusal::Revoked`] when the recording has moved on.
     pub fn check_generation(&self, current: u32) -> Result<(), Refusal> {
-        if self.claims.generation.unwrap_or(0) < current {
+        if self.0.claims.generation.unwrap_or(0) < current {
             return Err(Refusal::Revoked);
         }
         Ok(())
@@ -190,6 +198,20 @@ pub fn verify(
     if request.target.len() > MAX_TARGET {
         return Err(Refusal::TooLong);
     }
+    let authentic = match keyring.known().recall(request.target) {
+        Some(authentic) => authentic,
+        None => authenticate(request, keyring)?,
+    };
+    let Authentic { claims, window, .. } = &*authentic;
+    in_time(window, claims, policy, now)?;
+    if claims.token_id.is_some_and(|id| keyring.has_revoked(id)) {
+        return Err(Refusal::Revoked);
+    }
+    Ok(Grant(authentic))
+}
+
+/// What a URL says, if its MAC holds.
+fn authenticate(request: SignedRequest<'_>, keyring: &Keyring) -> Result<Arc<Authentic>, Refusal> {
     let (path, query) = split_target(request.target);
     check_path(path).map_err(|_| Refusal::BadPath)?;
     let token = Token::parse(only_sig(query)?)?;
@@ -210,18 +232,16 @@ pub fn verify(
             Refusal::BadSignature
         });
     }
-    in_time(key, &token.claims, policy, now)?;
-    if token
-        .claims
-        .token_id
-        .is_some_and(|id| keyring.has_revoked(id))
-    {
-        return Err(Refusal::Revoked);
-    }
-    Ok(Grant {
+    let (signed, mac) = (token.signed, token.mac);
+    let authentic = Arc::new(Authentic {
         path: path.into(),
         claims: token.claims,
-    })
+        window: *key.window(),
+    });
+    keyring
+        .known()
+        .keep(request.target, signed, mac, &authentic);
+    Ok(authentic)
 }
 
 /// Leave for an edge that shows its secret: it may read every path, since it answers for whom it
@@ -234,14 +254,15 @@ pub fn pull<'f, F: Iterator<Item = &'f [u8]>>(
 ) -> Option<Grant> {
     keyring.pulling(field, now)?;
     check_path(path).ok()?;
-    Some(Grant {
+    Some(Grant(Arc::new(Authentic {
         path: path.into(),
         claims: Claims {
             // Revoked are URLs, not the recording.
             generation: Some(u32::MAX),
             ..Claims::until(UnixTime(u64::MAX))
         },
-    })
+        window: Window::default(),
+    })))
 }
 
 /// A request target's path, and its query without the `?`.
@@ -273,8 +294,13 @@ fn only_sig(query: &str) -> Result<&str, Refusal> {
 }
 
 /// Everything about a true token that time can change.
-fn in_time(key: &Key, claims: &Claims, policy: &Policy, now: UnixTime) -> Result<(), Refusal> {
-    if !key.window().verifies_at(now) {
+fn in_time(
+    window: &Window,
+    claims: &Claims,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    if !window.verifies_at(now) {
         return Err(Refusal::KeyRetired);
     }
     if claims.exp <= now {

@@ -24,8 +24,9 @@ mod upload;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::beneath::{Patience, would_wait};
 use self::cache::Held;
 pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::error::StoreError;
@@ -144,32 +145,62 @@ pub struct Found {
 }
 
 impl Store {
+    /// The recording that `grant` opens and what its bytes are read from, if it is held open, or can be
+    /// opened, without waiting for a disk. `at` is the request's moment, for a store that [trusts](Local::trusting) what it
+    /// saw a moment ago.
+    ///
+    /// # Errors
+    /// [`StoreError`], as far as it is known.
+    pub fn at_hand(
+        &self,
+        grant: &Grant,
+        now: UnixTime,
+        at: Option<Instant>,
+    ) -> Result<Option<(Stored, Source)>, StoreError> {
+        let local = match self {
+            Self::Local(local) => local,
+            #[cfg(feature = "object")]
+            Self::Object(_) => return Ok(None),
+        };
+        let held = match local.held(grant.path(), now, at) {
+            Some(held) => held,
+            None => match local.locate(grant, now, Patience::Never) {
+                Err(error) if would_wait(&error) => return Ok(None),
+                located => located?,
+            },
+        };
+        grant.check_generation(held.generation)?;
+        if held.is_to_be_renewed(now) && !local.renew(grant.path(), now, Patience::Never) {
+            let (local, path) = (Arc::clone(local), grant.path().to_owned());
+            // Its result is in the cache when it is there; nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || {
+                local.renew(&path, now, Patience::Waits)
+            }));
+        }
+        let source = Source::File(held.handle.clone());
+        Ok(Some((Stored(Kept::Local(held)), source)))
+    }
+
     /// Locates the recording that `grant` opens, and holds the grant against its record.
     ///
     /// # Errors
     /// [`StoreError`]; a file that is there and is no regular file is not there.
     pub async fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Stored, StoreError> {
-        let local = match self {
-            Self::Local(local) => local,
+        if let Some((stored, _)) = self.at_hand(grant, now, None)? {
+            return Ok(stored);
+        }
+        match self {
+            Self::Local(local) => {
+                let (local, grant) = (Arc::clone(local), grant.clone());
+                let held = off_reactor(move || local.locate(&grant, now, Patience::Waits)).await?;
+                Ok(Stored(Kept::Local(held)))
+            }
             #[cfg(feature = "object")]
             Self::Object(object) => {
-                // Boxed, here and below: who finds a recording held open has no need of the room.
-                let located = Box::pin(object.locate(grant, now)).await?;
-                return Ok(Stored(Kept::Object(located)));
+                let located = object.locate(grant, now).await?;
+                Ok(Stored(Kept::Object(located)))
             }
-        };
-        if let Some(held) = local.held(grant.path(), now) {
-            grant.check_generation(held.generation)?;
-            if held.is_to_be_renewed(now) {
-                let (local, path) = (Arc::clone(local), grant.path().to_owned());
-                // Its result is in the cache when it is there; nobody waits for it.
-                drop(tokio::task::spawn_blocking(move || local.renew(&path, now)));
-            }
-            return Ok(Stored(Kept::Local(held)));
         }
-        let (local, grant) = (Arc::clone(local), grant.clone());
-        let held = Box::pin(off_reactor(move || local.locate(&grant, now))).await?;
-        Ok(Stored(Kept::Local(held)))
     }
 
     /// Lets go of recordings that are held open and were not located lately: a file that was

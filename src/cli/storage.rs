@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
@@ -65,6 +66,9 @@ fn open_bucket(bucket: &Bucket, config: &Config) -> Result<Object, Failure> {
         .map_err(|error| Failure::new(Failure::CONFIGURATION, error))
 }
 
+/// How soon a server notices what others change in its directory.
+const TRUST: Duration = Duration::from_millis(10);
+
 fn open_directory(path: &Path) -> Result<Store, Failure> {
     let local = Local::open(path)
         .with_context(|| {
@@ -72,5 +76,5 @@ fn open_directory(path: &Path) -> Result<Store, Failure> {
             format!("the store {path} cannot be read; make the directory, or name another with --storage")
         })
         .map_err(|error| Failure::new(Failure::IO, error))?;
-    Ok(Store::Local(Arc::new(local)))
+    Ok(Store::Local(Arc::new(local.trusting(TRUST))))
 }

@@ -4,6 +4,7 @@
 //! many empty list members) is brought into its form first, and what a set means is decided here.
 
 use http_range_header::SyntacticallyCorrectRange as Spec;
+use smallvec::SmallVec;
 
 use super::Selection;
 
@@ -52,7 +53,10 @@ impl ByteRange {
 
 /// One or more ranges, in the order asked for, none touching another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SelectedRanges(Vec<ByteRange>);
+pub struct SelectedRanges(Ranges);
+
+/// Nearly always one.
+type Ranges = SmallVec<[ByteRange; 1]>;
 
 impl SelectedRanges {
     /// The ranges; at least one.
@@ -63,11 +67,11 @@ impl SelectedRanges {
 
     /// Joins what overlaps or is adjacent; a joined range stands where its first part stood
     /// (§15.3.7.2: the order asked for).
-    fn coalesce(ranges: Vec<ByteRange>) -> Self {
+    fn coalesce(ranges: Ranges) -> Self {
         if ranges.len() < 2 {
             return Self(ranges);
         }
-        let mut out: Vec<ByteRange> = Vec::new();
+        let mut out = Ranges::new();
         for mut range in ranges {
             let mut place = out.len();
             while let Some(at) = out.iter().position(|other| other.touches(&range)) {
@@ -165,7 +169,7 @@ fn resolve_one(spec: Spec, length: u64) -> Resolved {
 
 /// What a set means for a representation of `length` bytes.
 pub(super) fn resolve(set: &[Spec], length: u64) -> Selection {
-    let mut ranges = Vec::with_capacity(set.len());
+    let mut ranges = Ranges::with_capacity(set.len());
     let mut nothing = false;
     for spec in set {
         match resolve_one(*spec, length) {

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -193,12 +193,12 @@ impl<H> PerConnection<H> {
     }
 }
 
-impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
-    type Response = Response<FileBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<FileBody>, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+impl<H: Handler> PerConnection<H> {
+    /// The answer to one request.
+    pub(super) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<FileBody>, Infallible>> + Send + use<H> {
         let now = now();
         let arrival = Arrival {
             peer: self.peer,
@@ -221,7 +221,7 @@ impl<H: Handler> Service<Request<Incoming>> for PerConnection<H> {
             Ok(response)
         };
         // An async block would have room for the whole future twice.
-        Box::pin(response.map(answered))
+        response.map(answered)
     }
 }
 
@@ -259,7 +259,11 @@ async fn http1<H: Handler>(
         // Of fields, hyper takes a hundred; a limit of our own costs it a list on each request.
         .max_buf_size(max_head)
         .writev(true)
-        .serve_connection(TokioIo::new(wire), service);
+        .serve_connection(
+            TokioIo::new(wire),
+            // hyper moves a connection's future, unless it is left to close the socket.
+            service_fn(move |request| Box::pin(service.answer(request))),
+        );
     let stopping = pin!(all.shutdown.cancelled());
     let looking = pin!(sleep_until(deadline));
     let late = pin!(sleep_until(deadline));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -57,7 +58,10 @@ pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW_OF_ALL)
             .max_send_buf_size(MAX_SEND_BUFFER)
-            .serve_connection(TokioIo::new(wire), service)
+            .serve_connection(
+                TokioIo::new(wire),
+                service_fn(move |request| service.answer(request)),
+            )
     );
     let mut watch = Watch::from(instant(), true);
     let tick = tick(settings);

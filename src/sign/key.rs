@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::known::Known;
 use super::token::{Mac256, TokenId, is_kid};
 use super::{Policy, fingerprint};
 use crate::recording::UnixTime;
@@ -213,6 +216,12 @@ impl Key {
     }
 }
 
+/// Whether two MACs are one, in constant time: as [`Key::holds`] compares them.
+pub(super) fn same(one: &Mac256, other: &Mac256) -> bool {
+    let output = |mac: &Mac256| CtOutput::<Hmac<Sha256>>::new((*mac).into());
+    output(one) == output(other)
+}
+
 /// The key's own MAC over a secret that was shown.
 fn pulled(mac: &Hmac<Sha256>, secret: &[u8]) -> Hmac<Sha256> {
     mac.clone().chain_update(PULL_LABEL).chain_update(secret)
@@ -223,6 +232,8 @@ fn pulled(mac: &Hmac<Sha256>, secret: &[u8]) -> Hmac<Sha256> {
 pub struct Keyring {
     keys: Vec<Key>,
     revoked: HashSet<TokenId>,
+    /// What its keys were found to have signed.
+    known: Arc<Known>,
 }
 
 /// Why keys do not make a ring.
@@ -284,7 +295,12 @@ impl Keyring {
                 });
             }
         }
-        Ok(Self { keys, revoked })
+        let known = Arc::default();
+        Ok(Self {
+            keys,
+            revoked,
+            known,
+        })
     }
 
     /// Every key, in the file's order.
@@ -324,6 +340,10 @@ impl Keyring {
             let alone = values.next().is_none();
             (alone && key.window.verifies_at(now) && key.is(shown)).then_some(&**name)
         })
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.known
     }
 
     pub(super) fn has_revoked(&self, id: TokenId) -> bool {

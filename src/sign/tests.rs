@@ -98,7 +98,13 @@ fn verify_vectors() {
     let vectors = vectors();
     let cases = vectors["verify"].as_array().unwrap();
     assert_eq!(cases.len(), 40);
-    for case in cases {
+    // Once by a ring that knows nothing, and twice by one that has met them all.
+    let met = ring();
+    for (case, ring) in cases
+        .iter()
+        .flat_map(|case| [(case, ring()), (case, met.clone())])
+        .chain(cases.iter().map(|case| (case, met.clone())))
+    {
         let text = |field: &str| case[field].as_str().unwrap();
         let request = SignedRequest {
             method: text("method"),
@@ -107,7 +113,7 @@ fn verify_vectors() {
         };
         let now = UnixTime(case["now"].as_u64().unwrap());
         let generation = case["current_generation"].as_u64().unwrap_or(0);
-        let verdict = verify(request, &ring(), &Policy::default(), now)
+        let verdict = verify(request, &ring, &Policy::default(), now)
             .and_then(|grant| grant.check_generation(u32::try_from(generation).unwrap()));
         let word = verdict.map_or_else(Refusal::word, |()| "ok");
         assert_eq!(word, text("expect"), "{}", text("name"));
@@ -346,6 +352,45 @@ fn revocation_of_one_url_and_of_a_generation() {
     let grant = verify(get("h", &target), &self::ring(), &Policy::default(), NOW).unwrap();
     assert_eq!(grant.check_generation(0), Ok(()));
     assert_eq!(grant.check_generation(1), Err(Refusal::Revoked));
+}
+
+#[test]
+fn a_url_that_is_known_is_held_against_time_and_its_mac_each_time() {
+    let (policy, ring) = (Policy::default(), ring());
+    let ask = |host: &str, target: &str, now| verify(get(host, target), &ring, &policy, now).err();
+    let target = signed("1.k26a.1767229200");
+    for _ in 0..2 {
+        assert_eq!(ask("h", &target, NOW), None);
+        assert_eq!(
+            ask("h", &target, UnixTime(1_767_229_200)),
+            Some(Refusal::Expired)
+        );
+        assert_eq!(
+            ask("h", &target, UnixTime(1_767_100_000)),
+            Some(Refusal::TtlTooLong)
+        );
+        let other = if target.ends_with('A') { "E" } else { "A" };
+        let forged = format!("{}{other}", &target[..target.len() - 1]);
+        assert!(ask("h", &forged, NOW).is_some());
+        assert_eq!(
+            ask("h", &format!("{target}&x=1.{}", "A".repeat(43)), NOW),
+            None
+        );
+        let head = SignedRequest {
+            method: "PUT",
+            ..get("h", &target)
+        };
+        assert_eq!(verify(head, &ring, &policy, NOW), Err(Refusal::Method));
+    }
+    let claims = Claims {
+        host_bound: true,
+        ..Claims::until(NOW.plus(600))
+    };
+    let bound = mint("/media/a/b/c.wav", &claims, "h", &ring, &policy, NOW)
+        .unwrap()
+        .target;
+    assert_eq!(ask("h", &bound, NOW), None);
+    assert_eq!(ask("other", &bound, NOW), Some(Refusal::BadSignature));
 }
 
 #[test]

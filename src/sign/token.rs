@@ -13,7 +13,7 @@ use crate::recording::UnixTime;
 pub type Mac256 = [u8; 32];
 
 /// Characters of a MAC in base64url.
-const ENCODED_MAC: usize = 43;
+pub(super) const ENCODED_MAC: usize = 43;
 
 /// Longest file name in a grant, in bytes of UTF-8.
 pub const MAX_FILE_NAME: usize = 190;
@@ -300,7 +300,7 @@ pub(super) fn is_kid(text: &str) -> bool {
 }
 
 /// [`ENCODED_MAC`] characters that decode one way: the decoder refuses padding and stray low bits.
-fn mac_bytes(text: &str) -> Result<Mac256, Refusal> {
+pub(super) fn mac_bytes(text: &str) -> Result<Mac256, Refusal> {
     let mut mac = [0; 32];
     match BASE64URL.decode_slice(text, &mut mac) {
         Ok(32) => Ok(mac),

@@ -19,6 +19,14 @@ pub(super) const READING: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
+/// Whether a disk may be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Waits,
+    /// What would have to be waited for is [`Errno::AGAIN`], and says nothing of whether it is there.
+    Never,
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
@@ -34,6 +42,24 @@ pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<
             opened => return opened,
         }
     }
+    Err(Errno::AGAIN)
+}
+
+/// The same of names that the kernel has at hand (`RESOLVE_CACHED`), whatever they name.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn open_at_hand(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    use rustix::fs::ResolveFlags;
+
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        // Before Linux 5.12, and where a sandbox hides the call.
+        Err(Errno::INTR | Errno::INVAL | Errno::NOSYS | Errno::PERM) => Err(Errno::AGAIN),
+        opened => opened,
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn open_at_hand(_: &OwnedFd, _: &str, _: OFlags) -> Result<OwnedFd, Errno> {
     Err(Errno::AGAIN)
 }
 
@@ -68,6 +94,11 @@ pub(super) fn absent_or_failed(errno: Errno) -> StoreError {
         Errno::NXIO | Errno::NODEV => StoreError::NotFound("not a regular file"),
         other => failure(other.into()),
     }
+}
+
+/// Whether a look with [`Patience::Never`] would have had to wait.
+pub(super) fn would_wait(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 pub(super) fn failure(error: io::Error) -> StoreError {

@@ -1,14 +1,15 @@
 //! Recordings that were asked for lately, held open.
 //!
 //! Opening a file, reading its record and describing both costs more than sending a small range. A
-//! recording is held open with what was known of it, and with witnesses that are asked at each use:
-//! the open file and its record, or its directory where a record could still come. While none of them has changed, nothing has been
-//! replaced, removed, rewritten or revoked; and after two seconds everything is looked up anew,
-//! whatever they say.
+//! recording is held open with what was known of it, and with witnesses that are asked at each use, or once in
+//! some milliseconds where that will do: the open file and its record, or its directory where a record could
+//! still come. While none of them has changed, nothing has been replaced, removed, rewritten or revoked; and
+//! after two seconds everything is looked up anew, whatever they say.
 
 use std::fs::File;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache as QuickCache;
 use rustix::fs::{Stat, fstat};
@@ -34,6 +35,8 @@ pub(super) struct Held {
     pub(super) witnesses: Vec<Witness>,
     pub(super) located: UnixTime,
     pub(super) renewing: AtomicBool,
+    /// When the witnesses were last asked, and agreed: microseconds of the cache's own clock; 0 is never.
+    pub(super) agreed: AtomicU64,
 }
 
 impl Held {
@@ -42,8 +45,18 @@ impl Held {
         self.located.until(now) >= EARLY && !self.renewing.swap(true, Ordering::Relaxed)
     }
 
-    fn is_current(&self, now: UnixTime) -> bool {
-        self.is_young(now) && self.witnesses.iter().all(Witness::agrees)
+    /// Asks the witnesses, and remembers that they agree.
+    fn agrees(&self, at: u64) -> bool {
+        let agrees = self.witnesses.iter().all(Witness::agrees);
+        if agrees {
+            self.agreed.store(at, Ordering::Relaxed);
+        }
+        agrees
+    }
+
+    fn agreed_within(&self, trust: u64, at: u64) -> bool {
+        let agreed = self.agreed.load(Ordering::Relaxed);
+        agreed > 0 && at >= agreed && at - agreed < trust
     }
 
     /// What was located in the future was located before the clock was set back.
@@ -100,34 +113,68 @@ pub(super) fn capacity() -> usize {
 
 /// The recordings held open, by their path on the media route.
 #[derive(Debug)]
-pub(super) struct Cache(QuickCache<Box<str>, Arc<Held>>);
+pub(super) struct Cache {
+    held: QuickCache<Box<str>, Arc<Held>>,
+    /// For so long witnesses that agreed are not asked again.
+    pub(super) trust: Duration,
+    /// Where its clock begins.
+    since: OnceLock<Instant>,
+}
 
 impl Cache {
     /// A cache as large as the descriptors of this process allow.
     pub(super) fn new() -> Self {
-        Self(QuickCache::new(capacity()))
+        Self {
+            held: QuickCache::new(capacity()),
+            trust: Duration::ZERO,
+            since: OnceLock::new(),
+        }
     }
 
-    /// The recording at `path`, if it is held and nothing has changed since it was located.
-    pub(super) fn current(&self, path: &str, now: UnixTime) -> Option<Arc<Held>> {
-        let held = self.0.get(path)?;
-        if held.is_current(now) {
+    /// The recording at `path`, if it is held and nothing has changed since it was located. Who does not
+    /// say `at` which moment has the witnesses asked.
+    pub(super) fn current(
+        &self,
+        path: &str,
+        now: UnixTime,
+        at: Option<Instant>,
+    ) -> Option<Arc<Held>> {
+        let held = self.held.get(path)?;
+        let (trust, at) = (micros(self.trust), at.map_or(0, |at| self.clock(at)));
+        if held.is_young(now) && (held.agreed_within(trust, at) || held.agrees(at)) {
             return Some(held);
         }
-        self.0.remove(path);
+        self.held.remove(path);
         None
     }
 
+    fn clock(&self, at: Instant) -> u64 {
+        let since = self.since.get_or_init(|| at);
+        micros(at.saturating_duration_since(*since)).saturating_add(1)
+    }
+
+    /// What was known of the page cache goes on where the version does.
+    pub(super) fn go_on(&self, path: &str, handle: &mut Handle) {
+        let former = self.held.peek(path).map(|held| held.handle.clone());
+        if let Some(former) = former.filter(|former| former.version == handle.version) {
+            handle.hits = former.hits;
+        }
+    }
+
     pub(super) fn hold(&self, path: &str, held: &Arc<Held>) {
-        self.0.insert(path.into(), Arc::clone(held));
+        self.held.insert(path.into(), Arc::clone(held));
     }
 
     pub(super) fn release(&self, path: &str) {
-        self.0.remove(path);
+        self.held.remove(path);
     }
 
     /// Lets go of what was not located lately.
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.0.retain(|_, held| held.is_young(now));
+        self.held.retain(|_, held| held.is_young(now));
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

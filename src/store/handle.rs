@@ -146,7 +146,7 @@ impl Handle {
         /// So many in a row are trusted.
         const TRUSTED: u32 = 32;
         /// Of those, one in so many is asked for.
-        const SAMPLED: u32 = 8;
+        const SAMPLED: u32 = 16;
         let hits = self.hits.fetch_add(1, Ordering::Relaxed);
         if hits >= TRUSTED && !hits.is_multiple_of(SAMPLED) {
             return true;

@@ -10,16 +10,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 
-use super::beneath::{LEADS_OUT, NO_FILE, READING, absent_or_failed, failure, open_beneath};
+use super::beneath::{
+    LEADS_OUT, NO_FILE, Patience, READING, absent_or_failed, failure, open_at_hand, open_beneath,
+    would_wait,
+};
 use super::cache::{Cache, Held, Witness};
 use super::{Found, Handle, Record, StoreError, Version};
 use crate::audio::{self, Content, Effort, Ranged};
 use crate::recording::{MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
+use crate::select::ByteRange;
 use crate::sign::Grant;
 
 /// Largest record that is read, in bytes.
@@ -59,6 +64,14 @@ impl Local {
         })
     }
 
+    /// Has what changes in the directory noticed within `trust`, and no longer at the very next request:
+    /// of a recording that is asked for more often, fewer questions go to the file system.
+    #[must_use]
+    pub fn trusting(mut self, trust: Duration) -> Self {
+        self.cache.trust = trust;
+        self
+    }
+
     /// Where the directory was when it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -81,8 +94,8 @@ impl Local {
     }
 
     /// The recording at `path`, if it is held open and still what it was.
-    pub(super) fn held(&self, path: &str, now: UnixTime) -> Option<Arc<Held>> {
-        self.cache.current(path, now)
+    pub(super) fn held(&self, path: &str, now: UnixTime, at: Option<Instant>) -> Option<Arc<Held>> {
+        self.cache.current(path, now, at)
     }
 
     pub(super) fn tidy(&self, now: UnixTime) {
@@ -90,38 +103,57 @@ impl Local {
     }
 
     /// Opens the recording of a grant, and holds it for those who ask next.
-    pub(super) fn locate(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Held>, StoreError> {
-        self.look_up(grant.path(), now, |record| {
+    pub(super) fn locate(
+        &self,
+        grant: &Grant,
+        now: UnixTime,
+        patience: Patience,
+    ) -> Result<Arc<Held>, StoreError> {
+        self.look_up(grant.path(), now, patience, |record| {
             Ok(grant.check_generation(record.generation)?)
         })
     }
 
-    /// Looks up again what is held open, or lets go of it.
-    pub(super) fn renew(&self, path: &str, now: UnixTime) {
-        if let Err(error) = self.look_up(path, now, |_| Ok(())) {
-            tracing::debug!(%error, "a recording is not held open any more");
-            self.cache.release(path);
+    /// Lets go of a recording that was changed here.
+    pub(super) fn forget(&self, path: &MediaPath) {
+        self.cache.release(&path.url_path());
+    }
+
+    /// Looks up again what is held open, or lets go of it. Whether that was done: it is not where it would
+    /// have had to wait and must not.
+    pub(super) fn renew(&self, path: &str, now: UnixTime, patience: Patience) -> bool {
+        match self.look_up(path, now, patience, |_| Ok(())) {
+            Err(error) if patience == Patience::Never && would_wait(&error) => return false,
+            Err(error) => {
+                tracing::debug!(%error, "a recording is not held open any more");
+                self.cache.release(path);
+            }
+            Ok(_) => {}
         }
+        true
     }
 
     fn look_up(
         &self,
         url_path: &str,
         now: UnixTime,
+        patience: Patience,
         permits: impl FnOnce(&Record) -> Result<(), StoreError>,
     ) -> Result<Arc<Held>, StoreError> {
         let path = MediaPath::parse(url_path)
             .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
         // Before all else, so that whatever comes later into the directory is noticed.
-        let directory = Witness::of(self.directory(&path.recording)?).map_err(failure)?;
-        let (record, witness) = self.witnessed_record(&path.recording)?;
+        let directory = self.directory(&path.recording, patience)?;
+        let directory = Witness::of(directory).map_err(failure)?;
+        let (record, witness) = self.witnessed_record(&path.recording, patience)?;
         permits(&record)?;
         let Located {
             described,
             mut handle,
-        } = self.open_recording(&path, &record)?;
+        } = self.open_recording(&path, &record, patience)?;
         let modified = described.representation().last_modified;
         handle.settled = modified.is_none_or(|modified| modified.until(now) >= SETTLED);
+        self.cache.go_on(url_path, &mut handle);
         let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
         // A record that is there is witness enough: none can come beside it, and of what has been
         // replaced since it was opened the directory has told by now.
@@ -136,25 +168,29 @@ impl Local {
                 .collect(),
             located: now,
             renewing: AtomicBool::new(false),
+            agreed: AtomicU64::new(0),
         });
         self.cache.hold(url_path, &held);
         Ok(held)
     }
 
-    fn directory(&self, id: &RecordingId) -> Result<Arc<File>, StoreError> {
+    fn directory(&self, id: &RecordingId, patience: Patience) -> Result<Arc<File>, StoreError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = format!("{}/{}", id.app, id.account);
-        let directory = open_beneath(&self.root, &path, flags).map_err(absent_or_failed)?;
-        Ok(Arc::new(File::from(directory)))
+        Ok(Arc::new(self.open_beneath(&path, flags, patience)?))
     }
 
     /// The record beside a recording; one that is not there says nothing.
     pub(super) fn record(&self, id: &RecordingId) -> Result<Record, StoreError> {
-        Ok(self.witnessed_record(id)?.0)
+        Ok(self.witnessed_record(id, Patience::Waits)?.0)
     }
 
-    fn witnessed_record(&self, id: &RecordingId) -> Result<(Record, Option<Witness>), StoreError> {
-        let file = match self.open_file(&format!("{id}.json")) {
+    fn witnessed_record(
+        &self,
+        id: &RecordingId,
+        patience: Patience,
+    ) -> Result<(Record, Option<Witness>), StoreError> {
+        let file = match self.open_regular(&format!("{id}.json"), patience) {
             Ok((file, _)) => Arc::new(file),
             Err(StoreError::NotFound(NO_FILE)) => return Ok((Record::default(), None)),
             // The whole directory may lie outside; the recording is then no more there than this.
@@ -164,11 +200,11 @@ impl Local {
             Err(error) => return Err(error),
         };
         let witness = Witness::of(Arc::clone(&file)).map_err(failure)?;
-        let mut text = Vec::new();
-        (&*file)
-            .take(MAX_RECORD)
-            .read_to_end(&mut text)
-            .map_err(failure)?;
+        let text = match patience {
+            Patience::Waits => whole(&file, MAX_RECORD),
+            Patience::Never => whole_at_hand(&file, MAX_RECORD),
+        };
+        let text = text.map_err(failure)?;
         let record = Record::read(&text).map_err(StoreError::Record)?;
         Ok((record, Some(witness)))
     }
@@ -177,12 +213,14 @@ impl Local {
         &self,
         path: &MediaPath,
         record: &Record,
+        patience: Patience,
     ) -> Result<Located, StoreError> {
         // Whatever lies there now: what was erased stays erased until its record says otherwise.
         if record.erased_at.is_some() {
             return Err(StoreError::Erased);
         }
-        let (file, version) = self.open_file(&path.store_path())?;
+        let (file, version) = self.open_regular(&path.store_path(), patience)?;
+        leave_no_trace(&file);
         if record.is_damaged(version) {
             return Err(StoreError::Damaged);
         }
@@ -259,16 +297,60 @@ impl Local {
         None
     }
 
+    fn open_beneath(
+        &self,
+        path: &str,
+        flags: OFlags,
+        patience: Patience,
+    ) -> Result<File, StoreError> {
+        let opened = match patience {
+            Patience::Waits => open_beneath(&self.root, path, flags),
+            Patience::Never => open_at_hand(&self.root, path, flags),
+        };
+        Ok(opened.map_err(absent_or_failed)?.into())
+    }
+
     /// Opens a regular file beneath the root; anything else is not there.
     pub(super) fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
-        let opened = open_beneath(&self.root, path, READING).map_err(absent_or_failed)?;
-        let file = File::from(opened);
+        self.open_regular(path, Patience::Waits)
+    }
+
+    fn open_regular(&self, path: &str, patience: Patience) -> Result<(File, Version), StoreError> {
+        let file = self.open_beneath(path, READING, patience)?;
         let stat = fstat(&file).map_err(|errno| failure(errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotFound("not a regular file"));
         }
         Ok((file, Version::of(&stat)))
     }
+}
+
+/// Reading a recording does not change its inode, where we may ask for that: it is the owner's to ask, and
+/// whoever is not reads all the same.
+fn leave_no_trace(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fcntl_setfl(file, READING | OFlags::NOATIME);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
+/// A small file's text, as far as `most` bytes.
+fn whole(mut file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.by_ref().take(most).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The same, where all of it lies in the page cache; else an error that says that it would be waited for.
+fn whole_at_hand(file: &Arc<File>, most: u64) -> io::Result<Vec<u8>> {
+    let handle = Handle::of_shared(Arc::clone(file))?;
+    let Some(last) = handle.version.length.min(most).checked_sub(1) else {
+        return Ok(Vec::new());
+    };
+    let text = handle.read_cached(ByteRange { first: 0, last });
+    let text = text.ok_or(io::ErrorKind::WouldBlock)?;
+    handle.check()?;
+    Ok(text.into())
 }
 
 /// An open file, to be read at any offset.
@@ -307,7 +389,7 @@ impl Ranged for Opened<'_> {
 }
 
 /// How long an open file plays, as far as its header tells.
-fn duration(file: &File, version: Version) -> io::Result<Option<std::time::Duration>> {
+fn duration(file: &File, version: Version) -> io::Result<Option<Duration>> {
     let opened = Opened {
         file,
         length: version.length,

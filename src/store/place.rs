@@ -23,6 +23,16 @@ pub(super) struct Place<'a> {
     pub(super) directory: OwnedFd,
 }
 
+/// Whatever was changed here is looked up anew by whoever asks next.
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        for media in MediaType::ALL {
+            let recording = self.id.clone();
+            self.local.forget(&MediaPath { recording, media });
+        }
+    }
+}
+
 const OPENING: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);

@@ -60,6 +60,9 @@ impl Buffer {
     ) -> Result<Bytes, E> {
         let length = self.length;
         fill(&mut self.memory[..length])?;
+        if self.memory.len() != POOLED {
+            return Ok(std::mem::take(&mut self.memory).into());
+        }
         Ok(Bytes::from_owner(self))
     }
 }

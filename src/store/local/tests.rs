@@ -48,7 +48,10 @@ fn outcome(fixture: &Fixture, account: &str, external: &str) -> &'static str {
         recording: RecordingId::new("a", account, external).unwrap(),
         media: MediaType::Wav,
     };
-    match fixture.store.open_recording(&path, &Record::default()) {
+    match fixture
+        .store
+        .open_recording(&path, &Record::default(), Patience::Waits)
+    {
         Ok(_) => "ok",
         Err(StoreError::NotFound(why)) => why,
         Err(error) => panic!("{external}: {error}"),
@@ -142,7 +145,9 @@ fn records_revoke_and_remember() {
     };
     let erased = || {
         matches!(
-            fixture.store.open_recording(&path, &record),
+            fixture
+                .store
+                .open_recording(&path, &record, Patience::Waits),
             Err(StoreError::Erased)
         )
     };
@@ -180,7 +185,7 @@ fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
         let record = fixture.store.record(&path.recording).unwrap();
         fixture
             .store
-            .open_recording(&path, &record)
+            .open_recording(&path, &record, Patience::Waits)
             .unwrap()
             .described
             .representation()
@@ -206,7 +211,7 @@ fn the_etag_follows_the_bytes_and_the_digest_while_it_holds() {
 
 /// Whether a recording that was located is still held open.
 fn is_held(fixture: &Fixture, grant: &Grant, now: UnixTime) -> bool {
-    fixture.store.held(grant.path(), now).is_some()
+    fixture.store.held(grant.path(), now, None).is_some()
 }
 
 type Change<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -240,7 +245,7 @@ fn what_is_held_open_is_let_go_when_anything_changes() {
     for (what, change) in changes {
         let fixture = fixture();
         let grant = crate::sign::tests::grant("/media/a/b/file.wav");
-        fixture.store.locate(&grant, now).unwrap();
+        fixture.store.locate(&grant, now, Patience::Waits).unwrap();
         assert!(is_held(&fixture, &grant, now), "{what}");
         change(&fixture.store.path().join("a/b/file.wav"));
         assert!(!is_held(&fixture, &grant, now), "{what}");
@@ -254,11 +259,14 @@ fn a_record_that_changes_lets_its_recording_go() {
     let record = fixture.store.path().join("a/b/file.json");
     fs::write(&record, r#"{"generation":0}"#).unwrap();
     let grant = crate::sign::tests::grant("/media/a/b/file.wav");
-    fixture.store.locate(&grant, now).unwrap();
+    fixture.store.locate(&grant, now, Patience::Waits).unwrap();
     assert!(is_held(&fixture, &grant, now));
     fs::write(&record, r#"{"generation":1}"#).unwrap();
     assert!(!is_held(&fixture, &grant, now));
-    let revoked = fixture.store.locate(&grant, now).unwrap_err();
+    let revoked = fixture
+        .store
+        .locate(&grant, now, Patience::Waits)
+        .unwrap_err();
     assert!(matches!(revoked, StoreError::Refused(Refusal::Revoked)));
 }
 
@@ -267,7 +275,12 @@ fn nothing_is_held_for_long_without_another_look() {
     let fixture = fixture();
     let grant = crate::sign::tests::grant("/media/a/b/file.wav");
     let at = |seconds: u64| is_held(&fixture, &grant, UnixTime(1_000 + seconds));
-    let locate = || fixture.store.locate(&grant, UnixTime(1_000)).unwrap();
+    let locate = || {
+        fixture
+            .store
+            .locate(&grant, UnixTime(1_000), Patience::Waits)
+            .unwrap()
+    };
     locate();
     assert!(at(1));
     assert!(!at(2));
@@ -282,14 +295,21 @@ fn nothing_is_held_for_long_without_another_look() {
 fn what_is_asked_for_is_looked_up_again_before_it_has_to_be() {
     let fixture = fixture();
     let grant = crate::sign::tests::grant("/media/a/b/file.wav");
-    let held = fixture.store.locate(&grant, UnixTime(1_000)).unwrap();
+    let held = fixture
+        .store
+        .locate(&grant, UnixTime(1_000), Patience::Waits)
+        .unwrap();
     assert!(!held.is_to_be_renewed(UnixTime(1_000)));
     assert!(held.is_to_be_renewed(UnixTime(1_001)));
     assert!(!held.is_to_be_renewed(UnixTime(1_001)), "once is enough");
-    fixture.store.renew(grant.path(), UnixTime(1_001));
+    fixture
+        .store
+        .renew(grant.path(), UnixTime(1_001), Patience::Waits);
     assert!(is_held(&fixture, &grant, UnixTime(1_002)));
     fs::remove_file(fixture.store.path().join("a/b/file.wav")).unwrap();
-    fixture.store.renew(grant.path(), UnixTime(1_002));
+    fixture
+        .store
+        .renew(grant.path(), UnixTime(1_002), Patience::Waits);
     assert!(!is_held(&fixture, &grant, UnixTime(1_002)));
 }
 
@@ -312,4 +332,58 @@ fn the_example_is_a_recording() {
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(Local::open(empty.path()).unwrap().example(), None);
     assert!(Local::open(&empty.path().join("none")).is_err());
+}
+
+#[test]
+fn witnesses_that_agreed_are_not_asked_again_for_as_long_as_is_allowed() {
+    #[expect(clippy::disallowed_methods, reason = "a beginning to count from")]
+    let begin = Instant::now();
+    let Fixture { _tmp, store, .. } = fixture();
+    let store = store.trusting(Duration::from_millis(10));
+    let (now, id) = (UnixTime(1_000), RecordingId::new("a", "b", "file").unwrap());
+    let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+    let file = store.path().join("a/b/file.wav");
+    let at = |millis| Some(begin + Duration::from_millis(millis));
+    let held = |at| store.held(grant.path(), now, at).is_some();
+    for (moment, trusted) in [(at(9), true), (at(10), false), (None, false)] {
+        store.locate(&grant, now, Patience::Waits).unwrap();
+        assert!(held(at(0)));
+        fs::write(&file, format!("another {moment:?}")).unwrap();
+        assert_eq!(held(moment), trusted, "{moment:?}");
+    }
+    // Never what was changed here.
+    store.locate(&grant, now, Patience::Waits).unwrap();
+    assert!(held(at(20)));
+    drop(crate::store::place::Place::find(&store, &id).unwrap());
+    assert!(!held(at(21)));
+}
+
+#[test]
+fn what_the_kernel_has_at_hand_is_located_without_waiting() {
+    let fixture = fixture();
+    let now = UnixTime(1_000);
+    let record = fixture.store.path().join("a/b/file.json");
+    let locate = |path: &str, patience| {
+        let grant = crate::sign::tests::grant(path);
+        let located = fixture.store.locate(&grant, now, patience);
+        located.map(|held| (held.described.representation().clone(), held.generation))
+    };
+    let path = "/media/a/b/file.wav";
+    for text in [None, Some(""), Some("{}"), Some(r#"{"generation":0}"#)] {
+        if let Some(text) = text {
+            fs::write(&record, text).unwrap();
+        }
+        let waited = locate(path, Patience::Waits);
+        let at_hand = locate(path, Patience::Never);
+        assert_eq!(format!("{at_hand:?}"), format!("{waited:?}"), "{text:?}");
+    }
+    for path in [
+        "/media/a/b/none.wav",
+        "/media/a/b/link-absolute.wav",
+        "/media/a/b/fifo.wav",
+    ] {
+        let waited = locate(path, Patience::Waits);
+        let at_hand = locate(path, Patience::Never);
+        assert_eq!(format!("{at_hand:?}"), format!("{waited:?}"), "{path}");
+    }
 }

@@ -322,3 +322,9 @@ impl Drop for Program {
         let _ = self.child.wait();
     }
 }
+
+/// Waits until a server asks again of a recording that it was just asked for: it trusts for 10 ms what it
+/// has seen of a directory.
+pub fn past_trust() {
+    std::thread::sleep(std::time::Duration::from_millis(11));
+}

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::program::{Place, Program, SERVE, TONEARM, ask};
+use crate::harness::program::{Place, Program, SERVE, TONEARM, ask, past_trust};
 use crate::harness::{OWNER, has_peer, pattern};
 
 /// More than the buffers between a server and a client that does not read can hold.
@@ -44,6 +44,7 @@ fn what_may_not_be_read_any_more_is_an_error_for_the_next_and_whole_for_who_has_
         assert!(streaming.exactly(100_000) == bytes[..100_000]);
 
         allow(0o000);
+        past_trust();
         for range in [&["Range: bytes=0-9"][..], &[]] {
             let refused = program.get(&url, range);
             assert_eq!(refused.status, 500, "{path:?} {program:?}");
@@ -54,6 +55,7 @@ fn what_may_not_be_read_any_more_is_an_error_for_the_next_and_whole_for_who_has_
         assert_eq!(streaming.get(target, &[]).status, 500, "{path:?}");
 
         allow(mode);
+        past_trust();
         let again = program.get(&url, &["Range: bytes=5-9"]);
         assert_eq!((again.status, again.body), (206, bytes[5..10].to_vec()));
     }
@@ -149,11 +151,12 @@ fn a_clock_that_is_set_moves_what_is_of_the_calendar_and_cuts_nobody() {
             let ahead = stepped.ahead(&long);
             assert!((ahead - seconds).abs() < 60, "{ahead} {what}");
         }
-        // A file that is replaced is seen at once, whenever that is.
+        // A file that is replaced is seen, whenever that is.
         let path = place.path("storage").join(OWNER);
         let other = vec![u8::try_from(seconds.rem_euclid(251)).unwrap(); 10];
         std::fs::write(path.join("new"), &other).unwrap();
         std::fs::rename(path.join("new"), path.join("call.wav")).unwrap();
+        past_trust();
         assert_eq!(program.get(&long, &[]).body, other, "{what}");
         // What waits waits by another clock.
         idle.ask("OPTIONS", "*", &[]);

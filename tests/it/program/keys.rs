@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::program::{Place, Program, TONEARM};
+use crate::harness::program::{Place, Program, TONEARM, past_trust};
 use crate::harness::{OWNER, pattern};
 
 const FAILED: &str = "tonearm_keyring_reloads_total{outcome=\"failed\"}";
@@ -269,6 +269,7 @@ fn every_url_of_a_recording_ends_with_its_generation() {
     let first = place.url("call", &program, &[]);
     assert_eq!(program.get(&first, &[]).status, 200);
     std::fs::write(&record, "{\"generation\": 3}").unwrap();
+    past_trust();
     let second = place.url("call", &program, &[]);
     assert!(second.contains(".g3."), "{second}");
     assert!(resolved(&program).contains(".g3."));
@@ -276,6 +277,7 @@ fn every_url_of_a_recording_ends_with_its_generation() {
         assert_eq!(program.get(url, &[]).status, status, "{url}");
     }
     std::fs::write(&record, "{\"generation\": 4}").unwrap();
+    past_trust();
     assert_eq!(program.get(&second, &[]).status, 403);
     let explained = place.run(&["explain", &second, "--generation", "4"]);
     assert!(explained.out.contains("revoked"), "{explained:?}");
