@@ -27,6 +27,9 @@ use report::Results;
 use store::Store;
 use workload::{Bench, Leg, Workload};
 
+/// Memory in which the page cache can keep the large recording and the warm ones.
+const ROOM: u64 = 10 << 30;
+
 /// Measures tonearm beside other servers, and prints ratios to the better of two nginx
 #[derive(Debug, Parser)]
 struct Cli {
@@ -57,7 +60,7 @@ enum Part {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Peers by name [default: all that are there]
+    /// Peers by name [default: all that are there, without a log of each request]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<String>,
     /// Workloads by the beginning of their keys [default: all]
@@ -75,7 +78,7 @@ struct Options {
     /// Shorter and fewer measurements
     #[arg(long)]
     quick: bool,
-    /// Also write the report here, as Markdown
+    /// Also write the report here, as Markdown: between the markers of an earlier one, if it has them
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// A tonearm that is built already [default: this repository's, built now]
@@ -87,7 +90,8 @@ struct Options {
     /// TCP's congestion control on loopback; "" for what the system has
     #[arg(long, value_name = "NAME", default_value = "cubic")]
     congestion: String,
-    /// Directory on a disk for 1.3 GB of recordings [default: that of temporary files]
+    /// Directory on a disk for 1.3 GB of recordings, of which the workload `files` makes 1,000,000
+    /// hard links [default: that of temporary files]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -103,6 +107,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
+    if let Some(file) = &options.report {
+        // What cannot be written at the end is better known at the beginning.
+        report::placed(file, "")?;
+    }
     let mut workloads = Workload::select(&options.workloads)?;
     let tonearm = find_tonearm(options)?;
     let network = network(options, &tonearm);
@@ -114,14 +122,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let data = tempfile::Builder::new()
         .prefix("versus-data-")
         .tempdir_in(place)?;
-    eprintln!("writing recordings");
     let pattern = Pattern::new();
-    let store = Store::create(data.path().to_owned(), &pattern)?;
-    store.warm()?;
-    if !store.has_disk()? {
-        workloads.retain(|workload| !workload.needs_disk());
-        missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
-    }
+    let store = write_recordings(data.path(), &pattern, &mut workloads, &mut missing)?;
     launch::pin(&[cores.generator])?;
     let _hurry = Hurry::begin();
     let (seconds, rounds) = if options.quick { (0.5, 3) } else { (2.0, 5) };
@@ -146,10 +148,36 @@ fn run(options: &Options) -> anyhow::Result<()> {
     };
     let text = results.markdown();
     if let Some(file) = &options.report {
-        std::fs::write(file, &text).with_context(|| file.display().to_string())?;
+        let text = report::placed(file, &text)?;
+        std::fs::write(file, text).with_context(|| file.display().to_string())?;
     }
     println!("{text}");
     Ok(())
+}
+
+/// The recordings of the workloads, and a line for each of those that cannot be.
+fn write_recordings(
+    root: &Path,
+    pattern: &Pattern,
+    workloads: &mut Vec<Workload>,
+    missing: &mut Vec<String>,
+) -> anyhow::Result<Store> {
+    eprintln!("writing recordings");
+    if !measure::has_available(ROOM)? {
+        workloads.retain(|workload| !workload.needs_large());
+        missing.push("the large recording: it takes 10 GiB of available memory".to_owned());
+    }
+    let most = workloads.iter().map(Workload::recordings).max();
+    let store = Store::create(root.to_owned(), pattern, most.unwrap_or_default())?;
+    store.warm()?;
+    if workloads.iter().any(Workload::needs_large) {
+        store.warm_large()?;
+    }
+    if !store.has_disk()? {
+        workloads.retain(|workload| !workload.needs_disk());
+        missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
+    }
+    Ok(store)
 }
 
 /// A loopback that has the congestion control which was asked for.
@@ -168,7 +196,11 @@ fn find_tonearm(options: &Options) -> anyhow::Result<PathBuf> {
     match (network::built(), &options.tonearm) {
         (Some(path), _) => Ok(path),
         (None, Some(path)) => absolute(path),
-        (None, None) if is_wanted(options, Kind::Tonearm) => build_tonearm(),
+        (None, None)
+            if is_wanted(options, Kind::Tonearm) || is_wanted(options, Kind::TonearmLogged) =>
+        {
+            build_tonearm()
+        }
         (None, None) => Ok(PathBuf::new()),
     }
 }
@@ -180,7 +212,8 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 fn is_wanted(options: &Options, kind: Kind) -> bool {
     match options.peers.is_empty() {
-        true => kind != Kind::TonearmOther || options.tonearm_other.is_some(),
+        true if kind == Kind::TonearmOther => options.tonearm_other.is_some(),
+        true => !kind.is_logged(),
         false => options.peers.iter().any(|name| name == kind.name()),
     }
 }

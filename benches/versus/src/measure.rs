@@ -1,5 +1,6 @@
 //! What is measured, out of what the kernel counts and what the generator saw.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
@@ -24,8 +25,11 @@ pub(crate) enum Measure {
     RestMemory,
     Memory512,
     Memory10000,
+    Flat,
+    FlatCpu,
     TwoWorkers,
     TwoWorkersCpu,
+    TwoWorkersEven,
 }
 
 /// Which table a figure stands in.
@@ -56,14 +60,17 @@ impl Measure {
             Self::RestMemory => "at rest",
             Self::Memory512 => "512 connections, beyond rest",
             Self::Memory10000 => "10,000 connections, beyond rest",
+            Self::Flat => "req/s, over those of 64 recordings of 16 MiB",
+            Self::FlatCpu => "CPU per request, over that of 64 recordings of 16 MiB",
             Self::TwoWorkers => "req/s, over one worker",
-            Self::TwoWorkersCpu => "CPU per request, over one worker",
+            Self::TwoWorkersCpu => "CPU per request, over one worker on one core",
+            Self::TwoWorkersEven => "CPU of the less busy worker, over the other's (1 is even)",
         }
     }
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::Cpu => Kind::Cpu,
+            Self::Cpu | Self::FlatCpu | Self::TwoWorkersCpu | Self::TwoWorkersEven => Kind::Cpu,
             Self::P50 | Self::P99 | Self::P99Alone | Self::P99Beside | Self::ColdRatio => {
                 Kind::Latency
             }
@@ -76,12 +83,18 @@ impl Measure {
     pub(crate) const fn is_ratio(self) -> bool {
         matches!(
             self,
-            Self::BulkKept | Self::ColdRatio | Self::TwoWorkers | Self::TwoWorkersCpu
+            Self::BulkKept
+                | Self::ColdRatio
+                | Self::Flat
+                | Self::FlatCpu
+                | Self::TwoWorkers
+                | Self::TwoWorkersCpu
+                | Self::TwoWorkersEven
         )
     }
 
     pub(crate) const fn higher_is_better(self) -> bool {
-        matches!(self.kind(), Kind::Rate) && !matches!(self, Self::TwoWorkersCpu)
+        matches!(self.kind(), Kind::Rate)
     }
 
     /// A value with its unit: rates a second, times in seconds, memory in bytes.
@@ -198,6 +211,35 @@ fn stat_fields(stat: &str) -> Option<(u32, u64)> {
     Some((fields.get(1)?.parse().ok()?, ticks(11)? + ticks(12)?))
 }
 
+/// CPU time of each thread of some processes, in the kernel's ticks.
+pub(crate) fn threads(processes: &[u32]) -> anyhow::Result<HashMap<u32, u64>> {
+    let mut all = HashMap::new();
+    for process in processes {
+        for entry in fs::read_dir(format!("/proc/{process}/task"))? {
+            let name = entry?.file_name();
+            let name = name.to_str().context("a thread without a number")?;
+            // One that has ended meanwhile was none of those that serve.
+            if let Ok(ticks) = ticks_of(&format!("{process}/task/{name}")) {
+                all.insert(name.parse()?, ticks);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What the second busiest thread has done in between, over what the busiest has.
+pub(crate) fn evenness(before: &HashMap<u32, u64>, after: &HashMap<u32, u64>) -> f64 {
+    let of = |(thread, ticks): (&u32, &u64)| {
+        ticks.saturating_sub(before.get(thread).copied().unwrap_or_default())
+    };
+    let mut done: Vec<u64> = after.iter().map(of).collect();
+    done.sort_unstable();
+    match done.as_slice() {
+        [.., second, first] => *second as f64 / *first as f64,
+        _ => 0.0,
+    }
+}
+
 /// All but idle and waiting for a disk, on the first line of `/proc/stat`; guests are counted in it.
 fn busy_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat
@@ -234,21 +276,26 @@ pub(crate) fn family(root: u32) -> Vec<u32> {
     members
 }
 
+/// Whether so many bytes of memory can be had, those of the page cache included.
+pub(crate) fn has_available(bytes: u64) -> anyhow::Result<bool> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    Ok(kilobytes(&text, "MemAvailable:").context("/proc/meminfo")? >= bytes)
+}
+
 /// Resident bytes of some processes.
 pub(crate) fn resident(processes: &[u32]) -> anyhow::Result<u64> {
     let mut total = 0;
     for process in processes {
         let path = format!("/proc/{process}/status");
         let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-        total += resident_field(&status).context(path)?;
+        total += kilobytes(&status, "VmRSS:").context(path)?;
     }
     Ok(total)
 }
 
-fn resident_field(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A field in bytes, which the kernel tells in kilobytes.
+fn kilobytes(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
@@ -288,12 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_is_in_kilobytes() {
+    fn memory_is_told_in_kilobytes() {
         assert_eq!(
-            resident_field("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            kilobytes("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"),
             Some(2 << 20)
         );
-        assert_eq!(resident_field("Name:\tx\n"), None);
+        assert_eq!(kilobytes("Name:\tx\n", "VmRSS:"), None);
+        assert!(has_available(1 << 20).unwrap() && !has_available(1 << 60).unwrap());
     }
 
     #[test]
@@ -302,6 +350,21 @@ mod tests {
         assert_eq!(family(own).first(), Some(&own));
         assert!(resident(&[own]).unwrap() > 0);
         assert!(Cpu::now(&[own]).unwrap().everyone > Duration::ZERO);
+    }
+
+    #[test]
+    fn two_workers_are_even_when_the_second_busiest_does_as_much_as_the_busiest() {
+        let before = HashMap::from([(1, 1000), (2, 10), (3, 20)]);
+        let after = HashMap::from([(1, 1001), (2, 110), (3, 95), (4, 7)]);
+        assert_eq!(evenness(&before, &after), 0.75);
+        assert_eq!(evenness(&before, &HashMap::from([(1, 2000)])), 0.0);
+    }
+
+    #[test]
+    fn the_threads_of_this_process_are_found() {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        let found = threads(&[std::process::id()]).unwrap();
+        assert!(found.contains_key(&own.cast_unsigned()));
     }
 
     #[test]

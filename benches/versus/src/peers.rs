@@ -23,7 +23,7 @@ use tonearm::load::{Expected, Recording, Side};
 use crate::bare;
 use crate::measure;
 use crate::pattern::Pattern;
-use crate::store::{COLD, Store, WARM, relative};
+use crate::store::{COLD, Store, WARM, original, relative};
 use crate::workload::ask_once;
 
 const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
@@ -36,8 +36,11 @@ pub(crate) const DESCRIPTORS: u64 = 32_768;
 pub(crate) enum Kind {
     Tonearm,
     TonearmOther,
+    TonearmLogged,
     NginxNopush,
     NginxPlain,
+    NginxLogged,
+    NginxPlainLogged,
     Lighttpd,
     StaticWebServer,
     TowerHttp,
@@ -46,11 +49,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Tonearm,
         Self::TonearmOther,
+        Self::TonearmLogged,
         Self::NginxNopush,
         Self::NginxPlain,
+        Self::NginxLogged,
+        Self::NginxPlainLogged,
         Self::Lighttpd,
         Self::StaticWebServer,
         Self::TowerHttp,
@@ -62,8 +68,11 @@ impl Kind {
         match self {
             Self::Tonearm => "tonearm",
             Self::TonearmOther => "tonearm-other",
+            Self::TonearmLogged => "tonearm-logged",
             Self::NginxNopush => "nginx-nopush",
             Self::NginxPlain => "nginx-plain",
+            Self::NginxLogged => "nginx-logged",
+            Self::NginxPlainLogged => "nginx-plain-logged",
             Self::Lighttpd => "lighttpd",
             Self::StaticWebServer => "static-web-server",
             Self::TowerHttp => "tower-http",
@@ -75,7 +84,7 @@ impl Kind {
     /// Program and the command that installs it.
     const fn program(self) -> (&'static str, &'static str) {
         match self {
-            Self::NginxNopush | Self::NginxPlain => ("nginx", "apt-get install nginx-light"),
+            _ if self.is_nginx() => ("nginx", "apt-get install nginx-light"),
             Self::Lighttpd => ("lighttpd", "apt-get install lighttpd"),
             Self::StaticWebServer => (
                 "static-web-server",
@@ -83,26 +92,53 @@ impl Kind {
             ),
             Self::Caddy => ("caddy", "apt-get install caddy"),
             Self::TonearmOther => ("", "--tonearm-other PATH"),
-            Self::Tonearm | Self::TowerHttp | Self::Bare => ("", ""),
+            _ => ("", ""),
         }
     }
 
     /// What is checked of a URL before its file is served.
     const fn signature(self) -> &'static str {
         match self {
-            Self::Tonearm | Self::TonearmOther => "HMAC-SHA256",
-            Self::NginxNopush | Self::NginxPlain => "MD5 (secure_link)",
+            _ if self.is_tonearm() => "HMAC-SHA256",
+            _ if self.is_nginx() => "MD5 (secure_link)",
             Self::Lighttpd => "none (Debian's has no mod_secdownload)",
-            Self::StaticWebServer | Self::TowerHttp | Self::Caddy | Self::Bare => "none",
+            _ => "none",
         }
     }
 
     pub(crate) const fn is_nginx(self) -> bool {
-        matches!(self, Self::NginxNopush | Self::NginxPlain)
+        matches!(
+            self,
+            Self::NginxNopush | Self::NginxPlain | Self::NginxLogged | Self::NginxPlainLogged
+        )
     }
 
     pub(crate) const fn is_tonearm(self) -> bool {
-        matches!(self, Self::Tonearm | Self::TonearmOther)
+        matches!(
+            self,
+            Self::Tonearm | Self::TonearmOther | Self::TonearmLogged
+        )
+    }
+
+    /// Whether it writes a line on each request, to a file; else it keeps no log.
+    pub(crate) const fn is_logged(self) -> bool {
+        matches!(
+            self,
+            Self::TonearmLogged | Self::NginxLogged | Self::NginxPlainLogged
+        )
+    }
+
+    /// Whether it is asked for more recordings than the warm and the cold ones.
+    pub(crate) const fn has_more(self) -> bool {
+        self.is_tonearm() || self.is_nginx()
+    }
+
+    /// nginx's.
+    const fn nopush(self) -> &'static str {
+        match self {
+            Self::NginxNopush | Self::NginxLogged => "on",
+            _ => "off",
+        }
     }
 }
 
@@ -119,7 +155,7 @@ impl Peer {
     pub(crate) fn find(kind: Kind, tonearm: &[Option<PathBuf>; 2]) -> Result<Self, &'static str> {
         let (name, install) = kind.program();
         let program = match kind {
-            Kind::Tonearm => tonearm[0].clone(),
+            Kind::Tonearm | Kind::TonearmLogged => tonearm[0].clone(),
             Kind::TonearmOther => tonearm[1].clone(),
             Kind::TowerHttp | Kind::Bare => env::current_exe().ok(),
             _ => on_path(name),
@@ -143,20 +179,18 @@ impl Peer {
     fn url(&self, file: usize, expires: u64) -> String {
         let path = format!("/{}", relative(file));
         match self.kind {
-            Kind::Tonearm | Kind::TonearmOther => {
+            kind if kind.is_tonearm() => {
                 let path = format!("/media{path}");
                 let token = format!("1.versus.{expires}");
                 let text = format!("tonearm-url-v1\nGET\n*\n{path}\n{token}");
                 format!("{path}?sig={token}.{}", BASE64URL.encode(hmac(&text)))
             }
-            Kind::NginxNopush | Kind::NginxPlain => {
+            kind if kind.is_nginx() => {
                 let secret = String::from_utf8_lossy(SECRET);
                 let digest = Md5::digest(format!("{expires}{path} {secret}"));
                 format!("{path}?md5={}&expires={expires}", BASE64URL.encode(digest))
             }
-            Kind::Lighttpd | Kind::StaticWebServer | Kind::TowerHttp | Kind::Caddy | Kind::Bare => {
-                path
-            }
+            _ => path,
         }
     }
 
@@ -193,12 +227,16 @@ impl Peer {
         let expires = unix_now()? + LIFE;
         let recording = |file| {
             let url = format!("http://{address}{}", self.url(file, expires));
-            let file = Some(pattern.file(file));
+            let file = original(file).map(|file| pattern.file(file));
             Recording::at(&url, Expected { file, sha256: None })
+        };
+        let recordings = match self.kind.has_more() {
+            true => store.recordings,
+            false => WARM + COLD,
         };
         let asked = Side {
             name: self.kind.name().to_owned(),
-            recordings: (0..WARM + COLD).map(recording).collect::<Result<_, _>>()?,
+            recordings: (0..recordings).map(recording).collect::<Result<_, _>>()?,
             http2: None,
         };
         let mut running = Running {
@@ -218,7 +256,7 @@ impl Peer {
         let configuration = site.scratch.join("configuration");
         command.arg(&self.program);
         match self.kind {
-            Kind::Tonearm | Kind::TonearmOther => {
+            Kind::Tonearm | Kind::TonearmOther | Kind::TonearmLogged => {
                 let keyring = site.scratch.join("keyring.toml");
                 let secret = BASE64URL.encode(SECRET);
                 fs::write(
@@ -231,8 +269,8 @@ impl Peer {
                 command.arg(site.root).arg("--keyring").arg(&keyring);
                 command.args(["--workers", &site.workers.to_string()]);
             }
-            Kind::NginxNopush | Kind::NginxPlain => {
-                fs::write(&configuration, nginx(site, self.kind == Kind::NginxNopush))?;
+            Kind::NginxNopush | Kind::NginxPlain | Kind::NginxLogged | Kind::NginxPlainLogged => {
+                fs::write(&configuration, nginx(site, self.kind))?;
                 command.arg("-p").arg(site.scratch).arg("-e").arg("stderr");
                 command.arg("-c").arg(&configuration);
             }
@@ -266,12 +304,15 @@ impl Peer {
 }
 
 fn environment(kind: Kind) -> Vec<(&'static str, &'static str)> {
+    let patient = [
+        ("TONEARM_LIMITS_HEADER_TIMEOUT", "10m"),
+        ("TONEARM_LIMITS_IDLE_TIMEOUT", "10m"),
+    ];
     match kind {
-        Kind::Tonearm | Kind::TonearmOther => vec![
-            ("TONEARM_LOG_FILTER", "off"),
-            ("TONEARM_LIMITS_HEADER_TIMEOUT", "10m"),
-            ("TONEARM_LIMITS_IDLE_TIMEOUT", "10m"),
-        ],
+        Kind::Tonearm | Kind::TonearmOther => {
+            [&patient[..], &[("TONEARM_LOG_FILTER", "off")]].concat()
+        }
+        Kind::TonearmLogged => patient.to_vec(),
         Kind::Caddy => vec![("GOMAXPROCS", "1")],
         _ => Vec::new(),
     }
@@ -285,7 +326,7 @@ struct Site<'a> {
     workers: usize,
 }
 
-fn nginx(site: &Site<'_>, nopush: bool) -> String {
+fn nginx(site: &Site<'_>, kind: Kind) -> String {
     let Site { root, scratch, .. } = site;
     let (root, scratch) = (root.display(), scratch.display());
     let (address, secret) = (site.address, String::from_utf8_lossy(SECRET));
@@ -294,7 +335,11 @@ fn nginx(site: &Site<'_>, nopush: bool) -> String {
         true => "user root;",
         false => "",
     };
-    let nopush = if nopush { "on" } else { "off" };
+    let nopush = kind.nopush();
+    let log = match kind.is_logged() {
+        true => format!("{scratch}/access.log"),
+        false => "off".to_owned(),
+    };
     let mut temporary = String::new();
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         let _ = writeln!(temporary, "    {kind}_temp_path {scratch}/{kind};");
@@ -308,7 +353,7 @@ pid {scratch}/nginx.pid;
 error_log stderr crit;
 events {{ worker_connections {DESCRIPTORS}; use epoll; }}
 http {{
-    access_log off;
+    access_log {log};
     sendfile on;
     tcp_nopush {nopush};
     tcp_nodelay on;
@@ -401,7 +446,8 @@ fn version(kind: Kind, program: &Path) -> Option<String> {
     let flag = match kind {
         Kind::TowerHttp => return locked_version("tower-http"),
         Kind::Bare => return Some(bare::version()),
-        Kind::NginxNopush | Kind::NginxPlain | Kind::Lighttpd => "-v",
+        Kind::Lighttpd => "-v",
+        _ if kind.is_nginx() => "-v",
         Kind::Caddy => "version",
         _ => "--version",
     };
@@ -410,11 +456,13 @@ fn version(kind: Kind, program: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or_default();
     let line = line.trim_start_matches("Version:").trim();
-    let setting = match kind {
-        Kind::NginxNopush => ", tcp_nopush on",
-        Kind::NginxPlain => ", tcp_nopush off",
-        _ => "",
+    let mut setting = match kind.is_nginx() {
+        true => format!(", tcp_nopush {}", kind.nopush()),
+        false => String::new(),
     };
+    if kind.is_logged() {
+        setting.push_str(", a log of each request to a file");
+    }
     let binary = match kind.is_tonearm() {
         // Two builds of one version are told apart.
         true => format!(
@@ -572,8 +620,29 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             workers: 1,
         };
-        let (on, off) = (nginx(&site, true), nginx(&site, false));
+        let (on, off) = (
+            nginx(&site, Kind::NginxNopush),
+            nginx(&site, Kind::NginxPlain),
+        );
         assert!(on.contains("tcp_nopush on;"));
         assert_eq!(on.replace("tcp_nopush on;", "tcp_nopush off;"), off);
+        for (logged, silent) in [(Kind::NginxLogged, on), (Kind::NginxPlainLogged, off)] {
+            assert_eq!(
+                nginx(&site, logged),
+                silent.replace("access_log off;", "access_log /s/access.log;")
+            );
+        }
+    }
+
+    #[test]
+    fn a_peer_with_a_log_differs_in_it() {
+        let silent = ("TONEARM_LOG_FILTER", "off");
+        let mut tonearm = environment(Kind::Tonearm);
+        tonearm.retain(|setting| *setting != silent);
+        assert_eq!(environment(Kind::TonearmLogged), tonearm);
+        assert!(environment(Kind::Tonearm).contains(&silent));
+        let logged = Kind::ALL.into_iter().filter(|kind| kind.is_logged());
+        assert!(logged.clone().all(|kind| kind.name().ends_with("-logged")));
+        assert_eq!(logged.count(), 3);
     }
 }

@@ -2,15 +2,53 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
 
 use crate::measure::{Kind, Measure, Spread, ratio_text};
-use crate::peers::Peer;
+use crate::peers::{Kind as PeerKind, Peer};
 use crate::workload::{Leg, Workload};
 
 /// Busier than this, the generator may be the limit,
 const GENERATOR_FULL: f64 = 0.95;
 /// unless the server is as busy as this.
 const SERVER_FULL: f64 = 0.90;
+
+/// Between these, in a file, is the report; what stands around them is others'.
+const BEGINS: &str = "<!-- versus begins -->\n";
+const ENDS: &str = "<!-- versus ends -->\n";
+
+/// What `file` is to hold, with `report` in the place of the one before.
+///
+/// # Errors
+/// A file that cannot be read, or a place that begins and does not end.
+pub(crate) fn placed(file: &Path, report: &str) -> anyhow::Result<String> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        read => read.with_context(|| file.display().to_string())?,
+    };
+    into_place(&text, report).with_context(|| file.display().to_string())
+}
+
+/// `text` with `report` between its markers; where it has none, the report alone.
+fn into_place(text: &str, report: &str) -> anyhow::Result<String> {
+    let (before, after) = match (text.split_once(BEGINS), text.contains(ENDS)) {
+        (None, false) => ("", ""),
+        (Some((before, rest)), true) => {
+            let (_, after) = rest.split_once(ENDS).context("its markers are reversed")?;
+            (before, after)
+        }
+        // Written over, it would lose what is not the report's.
+        _ => bail!(
+            "it has one of the two markers {}{}",
+            BEGINS.trim(),
+            ENDS.trim()
+        ),
+    };
+    Ok(format!("{before}{BEGINS}{report}{ENDS}{after}"))
+}
 
 pub(crate) struct Results {
     pub(crate) peers: Vec<Peer>,
@@ -56,7 +94,8 @@ impl Results {
             Each server on one core of its own, the load generator on another, loopback with {} TCP; servers take \
             turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
             of them, to the better nginx of that workload, which is named with its own median. Every \
-            response's status, range and length are checked, and all bytes of one in 16.\n\n",
+            response's status, range and length are checked, and all bytes of one in 16 (but of the 8 GiB, \
+            which are a hole).\n\n",
             now.get(..10).unwrap_or_default(),
             machine(),
             self.command,
@@ -148,16 +187,21 @@ impl Results {
             true => value,
             false => -value,
         };
-        let nginxes = (0..self.peers.len()).filter(|peer| self.peers[*peer].kind.is_nginx());
-        let known = nginxes.filter_map(|peer| Some((peer, goodness(median(peer)?))));
-        let best = known.max_by(|(_, one), (_, other)| one.total_cmp(other));
+        let kind = |peer: usize| self.peers[peer].kind;
+        let best = |logged: bool| {
+            let nginxes = (0..self.peers.len())
+                .filter(|peer| kind(*peer).is_nginx() && kind(*peer).is_logged() == logged);
+            let known = nginxes.filter_map(|peer| Some((peer, goodness(median(peer)?))));
+            known.max_by(|(_, one), (_, other)| one.total_cmp(other))
+        };
+        let best = best(false).or_else(|| best(true));
         best.map_or_else(|| median(0).map(|_| 0), |(peer, _)| Some(peer))
     }
 
     /// Places of the two tonearms, if both are there.
     fn tonearms(&self) -> Option<(usize, usize)> {
-        let mut places = (0..self.peers.len()).filter(|peer| self.peers[*peer].kind.is_tonearm());
-        Some((places.next()?, places.next()?))
+        let place = |kind| self.peers.iter().position(|peer| peer.kind == kind);
+        Some((place(PeerKind::Tonearm)?, place(PeerKind::TonearmOther)?))
     }
 
     /// Figures of a workload, in the order in which they were told.
@@ -280,7 +324,6 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::Kind as PeerKind;
     use crate::workload::Shares;
 
     fn leg(rate: f64, server: f64) -> Leg {
@@ -326,6 +369,52 @@ mod tests {
             row,
             "nginx-plain: 1.00 ms | 1.00, 1.00 ms | 1.00, 1.00 ms | 1.00, 1.00 ms"
         );
+    }
+
+    #[test]
+    fn a_logged_nginx_is_one_only_where_there_is_no_other() {
+        let mut results = results();
+        results.peers[2].kind = PeerKind::NginxPlainLogged;
+        assert_eq!(results.reference(0), Some(1));
+        results.peers[1].kind = PeerKind::NginxLogged;
+        assert_eq!(results.reference(0), Some(2));
+    }
+
+    #[test]
+    fn two_tonearms_are_compared_if_the_second_is_the_other_one() {
+        let mut results = results();
+        results.peers[1].kind = PeerKind::TonearmLogged;
+        assert_eq!(results.tonearms(), None);
+        results.peers[2].kind = PeerKind::TonearmOther;
+        assert_eq!(results.tonearms(), Some((0, 2)));
+    }
+
+    #[test]
+    fn a_report_takes_the_place_of_the_one_before_and_of_nothing_else() {
+        let first = into_place("whatever was here", "one\n").unwrap();
+        assert_eq!(first, format!("{BEGINS}one\n{ENDS}"));
+        let around = format!("# Prose\n\n{first}\nMore.\n");
+        let second = into_place(&around, "two\n").unwrap();
+        assert_eq!(second, format!("# Prose\n\n{BEGINS}two\n{ENDS}\nMore.\n"));
+        assert_eq!(into_place(&second, "two\n").unwrap(), second);
+    }
+
+    #[test]
+    fn a_file_with_half_a_place_is_left_alone() {
+        for text in [BEGINS, ENDS, &format!("{ENDS}{BEGINS}")] {
+            assert!(into_place(text, "report").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_the_report_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("report.md");
+        assert_eq!(
+            placed(&file, "one\n").unwrap(),
+            format!("{BEGINS}one\n{ENDS}")
+        );
+        assert!(placed(place.path(), "one\n").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The workloads, and one measurement of one of them against one server, by the engine of `tonearm load`.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use anyhow::{Context as _, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
 use crate::launch::{Cores, pin};
-use crate::measure::{Cpu, Measure, resident};
+use crate::measure::{Cpu, Measure, evenness, resident, threads};
 use crate::pattern::{FILE_LENGTH, Pattern};
 use crate::peers::{Peer, Running};
-use crate::store::{COLD, Dropper, Store, WARM};
+use crate::store::{COLD, Dropper, LARGE, NAMES, Store, WARM};
 
 const KIB: u64 = 1 << 10;
 /// Listeners and downloads of the mixed workload, and readers of cold files.
@@ -29,7 +30,7 @@ const STALL: f64 = 1.0;
 const QUIET: f64 = 0.15;
 
 /// What is asked of a server.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Plan {
     /// So many connections of those who do this, each asking again as soon as it was answered.
     Closed(Scenario, u64, usize),
@@ -40,7 +41,11 @@ enum Plan {
     /// Warm seeks beside readers of cold files.
     Cold(Scenario, Pace),
     Memory,
+    /// Seeks of 64 connections in these recordings, over the same in the warm ones.
+    Flat(Range<usize>),
     Workers,
+    /// As many requests a second to two workers as to one.
+    WorkersAtRate(u32),
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +64,14 @@ const fn range(kib: u64, connections: usize) -> Plan {
     Plan::Closed(Scenario::Seek, kib * KIB, connections)
 }
 
+const fn whole(connections: usize) -> Plan {
+    Plan::Closed(Scenario::Download, 64 * KIB, connections)
+}
+
+const fn storm(listeners: usize) -> Plan {
+    Plan::Closed(Scenario::Storm, 64 * KIB, listeners)
+}
+
 impl Workload {
     pub(crate) const ALL: &[Self] = &[
         workload("1k-2", "1 KiB ranges, 2", range(1, 2)),
@@ -73,16 +86,12 @@ impl Workload {
         workload("1m-2", "1 MiB ranges, 2", range(1024, 2)),
         workload("1m-64", "1 MiB ranges, 64", range(1024, 64)),
         workload("1m-512", "1 MiB ranges, 512", range(1024, 512)),
-        workload(
-            "whole-64",
-            "16 MiB whole, 64",
-            Plan::Closed(Scenario::Download, 64 * KIB, 64),
-        ),
-        workload(
-            "storm-64",
-            "seek storm, 64 listeners",
-            Plan::Closed(Scenario::Storm, 64 * KIB, 64),
-        ),
+        workload("whole-2", "16 MiB whole, 2", whole(2)),
+        workload("whole-64", "16 MiB whole, 64", whole(64)),
+        workload("whole-512", "16 MiB whole, 512", whole(512)),
+        workload("storm-2", "seek storm, 2 listeners", storm(2)),
+        workload("storm-64", "seek storm, 64 listeners", storm(64)),
+        workload("storm-512", "seek storm, 512 listeners", storm(512)),
         workload(
             "mixed",
             "64 KiB seeks of 8 beside 8 bulk downloads",
@@ -106,9 +115,25 @@ impl Workload {
         ),
         workload("memory", "resident memory, idle connections", Plan::Memory),
         workload(
+            "files",
+            "64 KiB ranges, 64, of 1,000,000 recordings",
+            Plan::Flat(NAMES),
+        ),
+        workload(
+            "large",
+            "64 KiB ranges, 64, of one recording of 8 GiB",
+            Plan::Flat(LARGE..LARGE + 1),
+        ),
+        workload(
             "workers",
             "64 KiB ranges, 64, two workers on two cores that the generator shares",
             Plan::Workers,
+        ),
+        workload(
+            "workers-rate",
+            "64 KiB at 20,000 a second, 64, two workers on two cores that the generator shares: what the \
+            second one costs, not what it brings",
+            Plan::WorkersAtRate(20_000),
         ),
     ];
 
@@ -132,7 +157,11 @@ impl Workload {
 
     /// Whether it says anything of `peer`.
     pub(crate) fn is_for(&self, peer: &Peer) -> bool {
-        self.plan != Plan::Workers || peer.kind.is_tonearm()
+        match self.plan {
+            Plan::Workers | Plan::WorkersAtRate(_) => peer.kind.is_tonearm(),
+            Plan::Flat(_) => peer.kind.has_more(),
+            _ => true,
+        }
     }
 
     /// Whether it is worth measuring again: memory does not wobble.
@@ -142,6 +171,18 @@ impl Workload {
 
     pub(crate) fn needs_disk(&self) -> bool {
         matches!(self.plan, Plan::Cold(..))
+    }
+
+    pub(crate) fn needs_large(&self) -> bool {
+        self.plan == Plan::Flat(LARGE..LARGE + 1)
+    }
+
+    /// The recordings that there have to be.
+    pub(crate) fn recordings(&self) -> usize {
+        match &self.plan {
+            Plan::Flat(recordings) => recordings.end,
+            _ => WARM + COLD,
+        }
     }
 }
 
@@ -326,15 +367,17 @@ impl Bench {
     }
 
     fn measure(&self, workload: &Workload, peer: &Peer, server: &Running) -> anyhow::Result<Leg> {
-        match workload.plan {
+        match &workload.plan {
             Plan::Closed(scenario, size, connections) => {
-                self.closed(server, scenario, size, connections)
+                self.closed(server, *scenario, *size, *connections)
             }
-            Plan::Rate(rate) => self.rate(server, rate),
+            Plan::Rate(rate) => self.rate(server, *rate),
             Plan::Mixed => self.mixed(server),
-            Plan::Cold(scenario, pace) => self.cold(server, scenario, pace),
+            Plan::Cold(scenario, pace) => self.cold(server, *scenario, *pace),
             Plan::Memory => self.memory(peer),
+            Plan::Flat(recordings) => self.flat(server, recordings.clone()),
             Plan::Workers => self.workers(peer, server),
+            Plan::WorkersAtRate(rate) => self.workers_at_rate(peer, server, *rate),
         }
     }
 
@@ -469,15 +512,30 @@ impl Bench {
         })
     }
 
+    fn flat(&self, server: &Running, recordings: Range<usize>) -> anyhow::Result<Leg> {
+        let few = seeks(64, Pace::Closed);
+        let mut load = few.clone();
+        load.recordings = Some(recordings);
+        let few = self.drive(server, &[few], None)?;
+        let driven = self.drive(server, &[load], None)?;
+        let cpu = |driven: &Driven| driven.cpu_per(driven.done(0));
+        Ok(Leg {
+            figures: vec![
+                (Measure::Requests, driven.per_second(0)),
+                (Measure::Flat, driven.per_second(0) / few.per_second(0)),
+                (Measure::Cpu, cpu(&driven)),
+                (Measure::FlatCpu, cpu(&driven) / cpu(&few)),
+                (Measure::P99, driven.latency(0, "p99")),
+            ],
+            shares: Some(driven.shares()),
+            problems: [few.problems, driven.problems].concat(),
+        })
+    }
+
     fn workers(&self, peer: &Peer, one: &Running) -> anyhow::Result<Leg> {
-        let load = [seeks(64, Pace::Closed)];
-        let single = self.drive(one, &load, None)?;
-        let cores = self.cores;
-        let two = peer.start(&self.store, &self.pattern, &[cores.server, cores.second])?;
-        pin(&[cores.server, cores.second, cores.generator])?;
-        let double = self.drive(&two, &load, None);
-        pin(&[cores.generator])?;
-        let double = double?;
+        let load = seeks(64, Pace::Closed);
+        let single = self.drive(one, std::slice::from_ref(&load), None)?;
+        let (double, _) = self.two_workers(peer, load)?;
         let cpu = |driven: &Driven| driven.cpu_per(driven.done(0));
         Ok(Leg {
             figures: vec![
@@ -490,6 +548,32 @@ impl Bench {
             shares: Some(double.shares()),
             problems: [single.problems, double.problems].concat(),
         })
+    }
+
+    fn workers_at_rate(&self, peer: &Peer, one: &Running, rate: u32) -> anyhow::Result<Leg> {
+        let load = seeks(64, Pace::Open(rate.into()));
+        let single = self.drive(one, std::slice::from_ref(&load), None)?;
+        let (double, even) = self.two_workers(peer, load)?;
+        let cpu = |driven: &Driven| driven.cpu_per(driven.done(0));
+        Ok(Leg {
+            figures: vec![
+                (Measure::TwoWorkersCpu, cpu(&double) / cpu(&single)),
+                (Measure::TwoWorkersEven, even),
+            ],
+            shares: Some(double.shares()),
+            problems: [single.problems, double.problems].concat(),
+        })
+    }
+
+    /// What two workers on two cores gave, and how evenly they shared it.
+    fn two_workers(&self, peer: &Peer, load: Crowd) -> anyhow::Result<(Driven, f64)> {
+        let cores = self.cores;
+        let two = peer.start(&self.store, &self.pattern, &[cores.server, cores.second])?;
+        let before = threads(&two.processes)?;
+        pin(&[cores.server, cores.second, cores.generator])?;
+        let driven = self.drive(&two, &[load], None);
+        pin(&[cores.generator])?;
+        Ok((driven?, evenness(&before, &threads(&two.processes)?)))
     }
 }
 
@@ -586,8 +670,27 @@ mod tests {
             keys(&["64k", "memory"]).unwrap(),
             ["64k-2", "64k-64", "64k-512", "memory"]
         );
+        assert_eq!(
+            keys(&["whole", "storm"]).unwrap(),
+            [
+                "whole-2",
+                "whole-64",
+                "whole-512",
+                "storm-2",
+                "storm-64",
+                "storm-512"
+            ]
+        );
         assert_eq!(keys(&[]).unwrap().len(), Workload::ALL.len());
         assert!(keys(&["nothing"]).is_err());
+    }
+
+    #[test]
+    fn only_those_who_are_asked_for_them_need_more_recordings() {
+        let needed = |key: &str| Workload::select(&[key.to_owned()]).unwrap()[0].recordings();
+        assert_eq!(needed("64k-64"), WARM + COLD);
+        assert_eq!(needed("large"), WARM + COLD + 1);
+        assert_eq!(needed("files"), WARM + COLD + 1 + 1_000_000);
     }
 
     #[test]
