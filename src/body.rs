@@ -208,7 +208,7 @@ impl FileBody {
             (None, Supply::Slices(_)) => true,
             (None, _) => false,
         };
-        self.lane = lane.filter(|_| settled);
+        self.lane = lane.filter(|lane| settled && lane.is_open());
         self
     }
 
@@ -370,7 +370,7 @@ impl FileBody {
         // A window is far smaller than any address space.
         let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
         let (file, more) = (handle.file.clone(), !self.pieces.is_empty());
-        Segment::of_file(file, window.first, length, more, lane.clone())
+        Segment::of_file(file, window.first, length, more, lane)
     }
 
     /// Makes sure that the file is still of its version. Before the first byte that was done a
