@@ -209,8 +209,12 @@ impl ZeroCopyStream {
         length: usize,
     ) -> Poll<io::Result<usize>> {
         self.more = segment.more;
+        if self.full {
+            // hyper asks more than once when it is polled: who stood in line for a socket that is
+            // full would be woken by its turn, for nothing, again and again.
+            ready!(self.poll_room(cx))?;
+        }
         let allowed = match &mut self.turn {
-            // A socket that was full is taken to be, until its turn comes to be asked again.
             Some(turn) => ready!(turn.poll_allowance(cx)),
             None => length,
         };
