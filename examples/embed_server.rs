@@ -6,14 +6,15 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tonearm::body::{FileBody, Lane};
 use tonearm::recording::{EntityTag, MediaType, Representation};
 use tonearm::respond::{Described, Keeper, Terms, respond};
@@ -21,8 +22,8 @@ use tonearm::select::select;
 use tonearm::server::{ZeroCopyStream, now};
 
 /// Answers with the file, or the part of it that was asked for.
-fn answer(
-    path: &PathBuf,
+pub(crate) fn answer(
+    path: &Path,
     request: &Request<Incoming>,
     lane: Option<Lane>,
 ) -> io::Result<Response<FileBody>> {
@@ -70,6 +71,46 @@ fn failed() -> Response<FileBody> {
     response
 }
 
+/// Serves whoever connects, for as long as it is asked to.
+pub(crate) async fn serve(listener: TcpListener, path: PathBuf) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, path.clone()))),
+            // One who has gone again, or no descriptor to be had: the next may do better, and a
+            // while later, since what is out of descriptors now is so a moment later.
+            Err(error) => {
+                eprintln!("{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, path: PathBuf) {
+    if let Err(error) = stream.set_nodelay(true) {
+        return eprintln!("{error}");
+    }
+    // 1. The writer around the socket, and its lane for the bodies of this connection.
+    let stream = ZeroCopyStream::new(stream);
+    let lane = stream.lane();
+    let service = service_fn(move |request| {
+        let response = answer(&path, &request, lane.clone()).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            failed()
+        });
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // 2. HTTP/1.1 that may write vectored: what hyper flattens is read and copied.
+    let served = http1::Builder::new()
+        .writev(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    // 4. A connection that fails was cut: bytes that were promised could not be had.
+    if let Err(error) = served {
+        eprintln!("{error}");
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -80,29 +121,6 @@ async fn main() -> io::Result<()> {
         .unwrap_or_else(|| "127.0.0.1:8081".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        // 1. The writer around the socket, and its lane for the bodies of this connection.
-        let stream = ZeroCopyStream::new(stream);
-        let (lane, path) = (stream.lane(), path.clone());
-        let service = service_fn(move |request| {
-            let response = answer(&path, &request, lane.clone()).unwrap_or_else(|error| {
-                eprintln!("{error}");
-                failed()
-            });
-            async move { Ok::<_, Infallible>(response) }
-        });
-        tokio::spawn(async move {
-            // 2. HTTP/1.1 that may write vectored: what hyper flattens is read and copied.
-            let served = http1::Builder::new()
-                .writev(true)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            // 4. A connection that fails was cut: bytes that were promised could not be had.
-            if let Err(error) = served {
-                eprintln!("{error}");
-            }
-        });
-    }
+    serve(listener, path).await;
+    Ok(())
 }

@@ -216,7 +216,7 @@ impl FileBody {
             (None, Supply::Slices(_)) => true,
             (None, _) => false,
         };
-        self.0.lane = lane.filter(|_| settled);
+        self.0.lane = lane.filter(|lane| settled && lane.is_open());
         self
     }
 
@@ -380,7 +380,7 @@ impl Sending {
         // A window is far smaller than any address space.
         let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
         let (file, more) = (handle.file.clone(), self.through < self.pieces.len());
-        Segment::of_file(file, window.first, length, more, lane.clone())
+        Segment::of_file(file, window.first, length, more, lane)
     }
 
     /// Makes sure that the file is still of its version. Before the first byte that was done a

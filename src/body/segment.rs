@@ -5,15 +5,28 @@
 //! puts itself on its connection's [`Lane`]; the connection's writer knows placeholder slices by
 //! their address, takes the segment off the lane, and sends it with sendfile(2).
 //!
-//! No placeholder byte can be sent: whoever asks for a segment's bytes (`chunk`: hyper when it
-//! flattens, HTTP/2, TLS) gets the file's own, read there and then; and a segment cannot be made
-//! without the lane of a writer that knows it.
+//! A slice can be read by whoever gets it, so a placeholder is shown to nobody but the lane's own
+//! writer. It makes itself known first: a body's first segment shows an empty slice at an address
+//! that only this body has, and the writer that finds it among the slices of a write says so. Over
+//! any other writer an empty slice is no byte, hyper takes a write of none for an error, and the
+//! connection ends with the head. So under hyper no placeholder byte can be sent:
+//!
+//! - Nobody makes a lane but a writer, and a lane closes with its writer: taken apart or dropped.
+//! - On an open lane, a body whose writer has not seen it shows no byte.
+//! - On a closed lane, and to whoever asks for a segment's bytes (`chunk`: hyper when it flattens,
+//!   HTTP/2, TLS), the file's own are shown, read there and then.
+//!
+//! What remains is code that takes slices meant for one writer and gives them to another. That is
+//! noticed when the segment is advanced by what its writer has not sent: the lane breaks, nothing
+//! more of it is shown, and its writer fails with the next call, before it writes.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
+use std::slice;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -27,9 +40,20 @@ static PLACEHOLDER: [u8; MAX_SEGMENT] = [0; MAX_SEGMENT];
 /// Most bytes that are read at once for somebody who wants to see a segment's bytes.
 const FLAT: usize = 64 * 1024;
 
+/// Whether a slice belongs to a placeholder, be it an empty one.
+fn is_of_placeholder(slice: &[u8]) -> bool {
+    PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
+}
+
 /// Whether a slice stands for file bytes.
-pub(crate) fn is_placeholder(slice: &[u8]) -> bool {
-    !slice.is_empty() && PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
+fn is_placeholder(slice: &[u8]) -> bool {
+    !slice.is_empty() && is_of_placeholder(slice)
+}
+
+/// Fills the rest of a write with slices of no bytes, so that what is behind a segment cannot be
+/// written before it.
+fn close_off<'a>(slices: &mut [IoSlice<'a>], nothing: &'a [u8]) {
+    slices.fill(IoSlice::new(nothing));
 }
 
 /// A piece of a body on its way to the socket: bytes, or a range of an open file.
@@ -46,9 +70,14 @@ struct FilePart {
     left: usize,
     /// More of the same response follows.
     more: bool,
-    lane: Lane,
-    /// The next bytes, once somebody has asked to see them.
+    traffic: Arc<Traffic>,
+    pass: Arc<Pass>,
+    /// What was shown last is a placeholder.
+    shown: AtomicBool,
+    /// The next bytes, once somebody has asked to see them; none where they could not be read.
     flat: OnceLock<Bytes>,
+    /// Somebody who copies was shown that the next bytes cannot be read.
+    given_up: AtomicBool,
 }
 
 impl fmt::Debug for Segment {
@@ -73,13 +102,14 @@ impl From<Bytes> for Segment {
 impl Segment {
     /// `length` bytes of `file` from `offset` on, at most [`MAX_SEGMENT`], for the connection whose
     /// lane this is. The bytes have to be there: a file that ends before them cuts the connection.
-    /// `more` says that the response goes on behind them.
+    /// `more` says that the response goes on behind them. Segments of one body come by one `lane`,
+    /// and those of two by two.
     pub(super) fn of_file(
         file: Arc<File>,
         offset: u64,
         length: usize,
         more: bool,
-        lane: Lane,
+        lane: &Lane,
     ) -> Self {
         debug_assert!(
             length <= MAX_SEGMENT,
@@ -90,8 +120,11 @@ impl Segment {
             offset,
             left: length.min(MAX_SEGMENT),
             more,
-            lane,
+            traffic: Arc::clone(&lane.traffic),
+            pass: Arc::clone(lane.pass.get_or_init(Arc::default)),
+            shown: AtomicBool::new(false),
             flat: OnceLock::new(),
+            given_up: AtomicBool::new(false),
         }))
     }
 }
@@ -103,14 +136,79 @@ impl FilePart {
         let mut buffer = BytesMut::zeroed(self.left.min(FLAT));
         match self.file.read_exact_at(&mut buffer, self.offset) {
             Ok(()) => {
-                self.lane.count_copied(buffer.len());
+                self.traffic.count_copied(buffer.len());
                 buffer.freeze()
             }
             Err(_) => {
-                self.lane.break_off();
+                self.traffic.break_off();
                 Bytes::new()
             }
         }
+    }
+
+    /// The next bytes, for somebody who copies them.
+    fn bytes(&self) -> &[u8] {
+        self.shown.store(false, Ordering::Relaxed);
+        let bytes = self.flat.get_or_init(|| self.read());
+        if bytes.is_empty() {
+            // Who copies as long as there is something would do so for ever.
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        bytes
+    }
+
+    /// Shows what may be shown to whoever is going to write it.
+    fn show<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.shown.store(false, Ordering::Relaxed);
+        if self.traffic.is_broken() {
+            close_off(slices, &[]);
+            slices.len()
+        } else if self.flat.get().is_some() || self.traffic.is_closed() {
+            self.show_bytes(slices)
+        } else if self.pass.is_known() {
+            self.show_placeholder(slices)
+        } else {
+            self.show_mark(slices)
+        }
+    }
+
+    fn show_bytes<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let bytes = self.flat.get_or_init(|| self.read());
+        if let Some((first, rest)) = slices.split_first_mut() {
+            *first = IoSlice::new(bytes);
+            if bytes.len() == self.left {
+                return 1;
+            }
+            close_off(rest, &[]);
+        }
+        slices.len()
+    }
+
+    fn show_placeholder<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let Some(slice) = slices.first_mut() else {
+            return 0;
+        };
+        *slice = IoSlice::new(&PLACEHOLDER[..self.left]);
+        self.shown.store(true, Ordering::Relaxed);
+        self.traffic.announce(Announced {
+            file: Arc::clone(&self.file),
+            offset: self.offset,
+            length: self.left,
+            more: self.more,
+        });
+        1
+    }
+
+    fn show_mark<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        if let Some((first, rest)) = slices.split_first_mut() {
+            *first = IoSlice::new(self.pass.mark());
+            // Of the placeholder, so that the writer of another lane knows that this is not for it.
+            close_off(rest, &PLACEHOLDER[..0]);
+            let (length, more) = (self.left, self.more);
+            let pass = Arc::clone(&self.pass);
+            self.traffic.ask(Asking { pass, length, more });
+        }
+        slices.len()
     }
 }
 
@@ -118,6 +216,7 @@ impl Buf for Segment {
     fn remaining(&self) -> usize {
         match &self.0 {
             Kind::Memory(bytes) => bytes.len(),
+            Kind::File(part) if part.given_up.load(Ordering::Relaxed) => 0,
             Kind::File(part) => part.left,
         }
     }
@@ -126,7 +225,7 @@ impl Buf for Segment {
         match &self.0 {
             Kind::Memory(bytes) => bytes,
             Kind::File(part) if part.left == 0 => &[],
-            Kind::File(part) => part.flat.get_or_init(|| part.read()),
+            Kind::File(part) => part.bytes(),
         }
     }
 
@@ -138,6 +237,9 @@ impl Buf for Segment {
                     count <= part.left,
                     "cannot advance past the end of a segment"
                 );
+                if *part.shown.get_mut() {
+                    part.traffic.settle(count);
+                }
                 part.left -= count;
                 part.offset += u64::try_from(count).unwrap_or(u64::MAX);
                 match part.flat.get_mut() {
@@ -149,28 +251,42 @@ impl Buf for Segment {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let Some(slice) = slices.first_mut() else {
-            return 0;
-        };
         match &self.0 {
-            Kind::Memory(bytes) if bytes.is_empty() => 0,
-            Kind::Memory(bytes) => {
-                *slice = IoSlice::new(bytes);
-                1
-            }
+            Kind::Memory(bytes) => bytes.chunks_vectored(slices),
             Kind::File(part) if part.left == 0 => 0,
-            Kind::File(part) => {
-                *slice = IoSlice::new(&PLACEHOLDER[..part.left]);
-                part.lane.announce(Announced {
-                    file: Arc::clone(&part.file),
-                    offset: part.offset,
-                    length: part.left,
-                    more: part.more,
-                });
-                1
-            }
+            Kind::File(part) => part.show(slices),
         }
     }
+}
+
+/// What tells one body from all others, and whether its lane's writer has seen it.
+#[derive(Debug, Default)]
+struct Pass {
+    known: AtomicBool,
+    /// Its address is the body's mark, and nobody else's for as long as somebody holds the pass.
+    place: u8,
+}
+
+impl Pass {
+    fn mark(&self) -> &[u8] {
+        &slice::from_ref(&self.place)[..0]
+    }
+
+    fn is_marked(&self, slice: &[u8]) -> bool {
+        slice.is_empty() && slice.as_ptr() == self.mark().as_ptr()
+    }
+
+    fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
+    }
+}
+
+/// A segment whose body is not known yet, and whose mark is in the very write that follows.
+#[derive(Debug)]
+struct Asking {
+    pass: Arc<Pass>,
+    length: usize,
+    more: bool,
 }
 
 /// A segment whose placeholder is in the very write that follows.
@@ -182,54 +298,408 @@ pub(crate) struct Announced {
     pub(crate) more: bool,
 }
 
-/// The way of file segments from a body to its connection's writer. A writer gives out its own.
-#[derive(Debug, Clone, Default)]
-pub struct Lane(Arc<Mutex<Traffic>>);
+/// What a write is about.
+#[derive(Debug)]
+pub(crate) enum Collected {
+    /// Nothing but memory.
+    Memory,
+    /// So many slices of memory, and behind them a body that has just become known: the next write
+    /// has its first segment, of this length, and `more` of the response behind that.
+    Beginning {
+        before: usize,
+        length: usize,
+        more: bool,
+    },
+    /// So many slices of memory, then so many bytes of the segment.
+    Segment {
+        before: usize,
+        length: usize,
+        segment: Announced,
+    },
+}
+
+/// The way of file segments from a body to its connection's writer. A
+/// [`ZeroCopyStream`](crate::server::ZeroCopyStream) gives out its own, and nobody else makes one:
+///
+/// ```
+/// fn lane_of(stream: &tonearm::server::ZeroCopyStream) -> Option<tonearm::body::Lane> {
+///     stream.lane()
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn lane_of(_: &tonearm::server::ZeroCopyStream) -> Option<tonearm::body::Lane> {
+///     Some(tonearm::body::Lane::default())
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Lane {
+    traffic: Arc<Traffic>,
+    /// Of the one body that has this clone, from its first segment on.
+    pass: OnceLock<Arc<Pass>>,
+}
 
 #[derive(Debug, Default)]
 struct Traffic {
-    announced: VecDeque<Announced>,
-    broken: bool,
-    copied: u64,
+    announcements: Mutex<Announcements>,
+    /// There are announcements: without any, the lock is left alone.
+    waiting: AtomicBool,
+    /// The writer is gone.
+    closed: AtomicBool,
+    /// Promised bytes could not be had.
+    broken: AtomicBool,
+    copied: AtomicU64,
+    /// Bytes that were sent, and that no segment was advanced by yet.
+    unsettled: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Announcements {
+    segments: VecDeque<Announced>,
+    asking: Vec<Asking>,
 }
 
 impl Lane {
-    fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        // Nothing that holds the lock can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announce(&self, segment: Announced) {
-        self.traffic().announced.push_back(segment);
-    }
-
-    /// Ends the connection with the next write: promised bytes cannot be had.
-    pub(crate) fn break_off(&self) {
-        self.traffic().broken = true;
+    /// Whether there is still a writer at its end.
+    pub(super) fn is_open(&self) -> bool {
+        !self.traffic.is_closed()
     }
 
     /// Whether promised bytes could not be had.
     pub(super) fn is_broken(&self) -> bool {
-        self.traffic().broken
-    }
-
-    fn count_copied(&self, bytes: usize) {
-        self.traffic().copied += u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.traffic.is_broken()
     }
 
     /// Bytes of file segments that were read into memory because somebody looked at them.
     #[must_use]
     pub fn copied(&self) -> u64 {
-        self.traffic().copied
+        self.traffic.copied.load(Ordering::Relaxed)
+    }
+}
+
+impl Traffic {
+    fn announcements(&self) -> MutexGuard<'_, Announcements> {
+        // Nothing that holds the lock can panic half-way.
+        self.announcements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segments announced since the last call, of which the first belongs to the first
-    /// placeholder.
-    pub(crate) fn take(&self) -> io::Result<VecDeque<Announced>> {
-        let mut traffic = self.traffic();
-        if traffic.broken {
+    fn announce(&self, segment: Announced) {
+        self.announcements().segments.push_back(segment);
+        self.waiting.store(true, Ordering::Release);
+    }
+
+    fn ask(&self, asking: Asking) {
+        self.announcements().asking.push(asking);
+        self.waiting.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection with the next write: promised bytes cannot be had.
+    fn break_off(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
+    fn count_copied(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.copied.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A segment was advanced by bytes of its placeholder: the writer has sent as many, or somebody
+    /// else took the placeholder for bytes.
+    fn settle(&self, count: usize) {
+        let sent = |unsettled: usize| unsettled.checked_sub(count);
+        let settled = self
+            .unsettled
+            .try_update(Ordering::AcqRel, Ordering::Acquire, sent);
+        if settled.is_err() {
+            self.break_off();
+        }
+    }
+}
+
+impl Announcements {
+    fn find(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Collected> {
+        for (before, slice) in slices.iter().enumerate() {
+            if is_placeholder(slice) {
+                return self.first_segment(slices, before);
+            }
+            if let Some(asking) = self.asking.iter().find(|one| one.pass.is_marked(slice))
+                && self.segments.is_empty()
+            {
+                asking.pass.known.store(true, Ordering::Release);
+                let (length, more) = (asking.length, asking.more);
+                return Ok(Collected::Beginning {
+                    before,
+                    length,
+                    more,
+                });
+            }
+            if is_of_placeholder(slice) {
+                return Err(mismatch());
+            }
+        }
+        if self.segments.is_empty() {
+            Ok(Collected::Memory)
+        } else {
+            Err(mismatch())
+        }
+    }
+
+    /// The segment of the first placeholder, if each of them has one.
+    fn first_segment(&mut self, slices: &[IoSlice<'_>], before: usize) -> io::Result<Collected> {
+        let placeholders = slices.iter().filter(|slice| is_placeholder(slice)).count();
+        // A slice may be shorter than its segment, where whoever writes has a limit of its own.
+        let length = slices[before].len();
+        let all = placeholders == self.segments.len();
+        match self.segments.pop_front() {
+            Some(segment) if all && segment.length >= length => Ok(Collected::Segment {
+                before,
+                length,
+                segment,
+            }),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Keeps their room.
+    fn clear(&mut self) {
+        self.segments.clear();
+        self.asking.clear();
+    }
+}
+
+/// The writer's end of a lane, which closes with it.
+#[derive(Debug, Default)]
+pub(crate) struct Terminus(Arc<Traffic>);
+
+impl Terminus {
+    pub(crate) fn lane(&self) -> Lane {
+        Lane {
+            traffic: Arc::clone(&self.0),
+            pass: OnceLock::new(),
+        }
+    }
+
+    /// What these slices are about; all that was announced since the last call is in them.
+    ///
+    /// # Errors
+    /// Placeholders and segments do not fit each other, or promised bytes could not be had: nothing
+    /// may be sent.
+    pub(crate) fn collect(&self, slices: &[IoSlice<'_>]) -> io::Result<Collected> {
+        if self.0.is_broken() {
             return Err(io::Error::other("promised bytes could not be read"));
         }
-        Ok(std::mem::take(&mut traffic.announced))
+        if self.0.unsettled.load(Ordering::Acquire) > 0 {
+            // What was sent would be sent again.
+            self.0.break_off();
+            return Err(mismatch());
+        }
+        if !self.0.waiting.swap(false, Ordering::AcqRel) {
+            let foreign = slices.iter().any(|slice| is_of_placeholder(slice));
+            return if foreign {
+                Err(mismatch())
+            } else {
+                Ok(Collected::Memory)
+            };
+        }
+        let mut announcements = self.0.announcements();
+        let collected = announcements.find(slices);
+        announcements.clear();
+        collected
+    }
+
+    /// So many bytes of a segment are sent.
+    pub(crate) fn sent(&self, count: usize) {
+        self.0.unsettled.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Ends the connection with the next write: promised bytes cannot be had.
+    pub(crate) fn break_off(&self) {
+        self.0.break_off();
+    }
+}
+
+impl Drop for Terminus {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+}
+
+/// Placeholders and segments that do not fit each other: nothing may be sent.
+fn mismatch() -> io::Error {
+    io::Error::other("a placeholder without its file segment")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const LENGTH: usize = 100_000;
+
+    /// A file of ones, and a segment of all of it.
+    fn segment(lane: &Lane) -> (tempfile::NamedTempFile, Segment) {
+        let mut named = tempfile::NamedTempFile::new().unwrap();
+        named.write_all(&vec![1; LENGTH]).unwrap();
+        let file = Arc::new(named.reopen().unwrap());
+        let segment = Segment::of_file(file, 0, LENGTH, false, lane);
+        (named, segment)
+    }
+
+    /// What a writer is shown behind a head, and what is made of it.
+    fn write(terminus: &Terminus, segment: &Segment) -> (Vec<u8>, io::Result<Collected>) {
+        let mut slices = [IoSlice::new(b"head"); 8];
+        let count = segment.chunks_vectored(&mut slices[1..]);
+        let shown = slices[1..=count].iter().flat_map(|slice| slice.to_vec());
+        (shown.collect(), terminus.collect(&slices[..=count]))
+    }
+
+    fn known(terminus: &Terminus, lane: &Lane) -> (tempfile::NamedTempFile, Segment) {
+        let (file, segment) = segment(lane);
+        let (shown, collected) = write(terminus, &segment);
+        assert!(shown.is_empty());
+        let beginning = matches!(
+            collected,
+            Ok(Collected::Beginning {
+                before: 1,
+                length: LENGTH,
+                more: false
+            })
+        );
+        assert!(beginning, "{collected:?}");
+        (file, segment)
+    }
+
+    #[test]
+    fn its_writer_gets_a_placeholder_once_it_knows_the_body() {
+        let terminus = Terminus::default();
+        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        for left in [LENGTH, LENGTH - 10] {
+            let (shown, collected) = write(&terminus, &segment);
+            assert_eq!(shown, vec![0; left]);
+            let Ok(Collected::Segment {
+                before: 1,
+                length,
+                segment: announced,
+            }) = collected
+            else {
+                panic!("{collected:?}");
+            };
+            assert_eq!((length, announced.length), (left, left));
+            terminus.sent(10);
+            segment.advance(10);
+        }
+        assert_eq!(terminus.lane().copied(), 0);
+    }
+
+    #[test]
+    fn any_other_writer_gets_no_byte_and_fails() {
+        let (terminus, other) = (Terminus::default(), Terminus::default());
+        let lane = terminus.lane();
+        let _known = known(&terminus, &lane);
+        let (_file, stranger) = segment(&terminus.lane());
+        for _ in 0..2 {
+            let (shown, collected) = write(&other, &stranger);
+            assert!(shown.is_empty());
+            collected.unwrap_err();
+        }
+        // Its own is none the wiser, and none the worse.
+        let head = terminus.collect(&[IoSlice::new(b"head")]);
+        assert!(matches!(head, Ok(Collected::Memory)), "{head:?}");
+        let (shown, _) = write(&other, &stranger);
+        assert!(shown.is_empty());
+    }
+
+    #[test]
+    fn bytes_that_nobody_sent_are_noticed_when_they_are_passed_over() {
+        let terminus = Terminus::default();
+        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        let (shown, collected) = write(&terminus, &segment);
+        assert_eq!(shown.len(), LENGTH);
+        collected.unwrap();
+        terminus.sent(9);
+        segment.advance(10);
+        let (shown, collected) = write(&terminus, &segment);
+        assert!(shown.is_empty());
+        collected.unwrap_err();
+        assert!(segment.has_remaining());
+    }
+
+    #[test]
+    fn bytes_that_were_sent_and_not_passed_over_are_not_sent_again() {
+        let terminus = Terminus::default();
+        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        write(&terminus, &segment).1.unwrap();
+        terminus.sent(10);
+        segment.advance(9);
+        write(&terminus, &segment).1.unwrap_err();
+    }
+
+    #[test]
+    fn without_its_writer_it_shows_the_files_bytes() {
+        let (terminus, other) = (Terminus::default(), Terminus::default());
+        let lane = terminus.lane();
+        let (_file, mut segment) = known(&terminus, &lane);
+        assert!(lane.is_open());
+        drop(terminus);
+        assert!(!lane.is_open());
+        for left in [FLAT, FLAT - 10] {
+            let (shown, collected) = write(&other, &segment);
+            assert_eq!(shown, vec![1; left]);
+            assert!(matches!(collected, Ok(Collected::Memory)), "{collected:?}");
+            segment.advance(10);
+        }
+        segment.advance(FLAT - 20);
+        let (shown, _) = write(&other, &segment);
+        assert_eq!(shown, vec![1; LENGTH - FLAT]);
+        assert_eq!(lane.copied(), u64::try_from(LENGTH).unwrap());
+    }
+
+    #[test]
+    fn what_is_behind_it_is_not_shown_before_it() {
+        let terminus = Terminus::default();
+        let (_file, segment) = segment(&terminus.lane());
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(segment.chunks_vectored(&mut slices), 8);
+        drop(terminus);
+        assert_eq!(segment.chunks_vectored(&mut slices), 8);
+        assert_eq!(slices[0].len(), FLAT);
+        assert_eq!(segment.chunks_vectored(&mut []), 0);
+    }
+
+    /// As h2 copies: for as long as there is something.
+    #[test]
+    fn who_copies_what_cannot_be_read_comes_to_an_end_and_its_writer_fails() {
+        let terminus = Terminus::default();
+        let (file, mut segment) = segment(&terminus.lane());
+        file.as_file().set_len(10).unwrap();
+        assert_eq!(segment.remaining(), LENGTH);
+        let mut copy = BytesMut::new();
+        bytes::BufMut::put(&mut copy, &mut segment);
+        assert!(copy.is_empty());
+        terminus.collect(&[]).unwrap_err();
+        assert!(terminus.lane().is_broken());
+    }
+
+    #[test]
+    fn who_writes_what_cannot_be_read_is_shown_none_and_not_its_end() {
+        let terminus = Terminus::default();
+        let (file, segment) = segment(&terminus.lane());
+        file.as_file().set_len(10).unwrap();
+        drop(terminus);
+        let mut slices = [IoSlice::new(b"x"); 3];
+        assert_eq!(segment.chunks_vectored(&mut slices), 3);
+        assert!(slices.iter().all(|slice| slice.is_empty()));
+        assert!(segment.has_remaining());
     }
 }

@@ -11,24 +11,38 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::turns::{Turn, Turns};
-use crate::body::segment::{Announced, Lane, is_placeholder};
+use crate::body::Lane;
+use crate::body::segment::{Announced, Collected, Terminus};
 
 /// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
 const MOST_AT_ONCE: usize = 1024 * 1024;
 
 /// Responses from about this size on are sent corked: the kernel then makes full packets of them,
-/// which saves more than the two calls cost. Below, a corked end waits for an acknowledgement.
+/// which saves more than it costs. Below, a corked end waits for an acknowledgement.
 const CORKED_FROM: usize = 128 * 1024;
+
+/// Whether the socket holds partial packets back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cork {
+    Off,
+    /// It would, and there are none.
+    Idle,
+    /// It does: something was sent since it last let all go.
+    Holding,
+}
 
 /// A TCP stream that sends the file segments of its [`Lane`] with sendfile(2).
 ///
 /// For hyper, put it into `hyper_util::rt::TokioIo`, give `http1::Builder` `.writev(true)`, and the
-/// connection's bodies the stream's lane.
+/// connection's bodies the stream's lane. The lane closes with the stream: a body that is on it then
+/// is read into memory.
+///
+/// Large responses are corked, and their ends pushed by setting `TCP_NODELAY`, which stays set.
 #[derive(Debug)]
 pub struct ZeroCopyStream {
     stream: TcpStream,
-    lane: Lane,
-    corked: bool,
+    lane: Terminus,
+    cork: Cork,
     /// The response whose segment was sent last goes on.
     more: bool,
     /// The last write found the socket full.
@@ -42,8 +56,8 @@ impl ZeroCopyStream {
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            lane: Lane::default(),
-            corked: false,
+            lane: Terminus::default(),
+            cork: Cork::Off,
             more: false,
             full: false,
             turn: None,
@@ -56,14 +70,16 @@ impl ZeroCopyStream {
         self
     }
 
-    /// The lane for the bodies of this connection, and of no other; `None` on systems other than
-    /// Linux, where bodies are read into memory.
+    /// The lane for the bodies of this connection; `None` on systems other than Linux, where bodies
+    /// are read into memory. A body on the lane of another connection is not sent: the connection
+    /// ends.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
-        cfg!(target_os = "linux").then(|| self.lane.clone())
+        cfg!(target_os = "linux").then(|| self.lane.lane())
     }
 
-    /// The stream itself, to ask it for something; what is written to it is on nobody's lane.
+    /// The stream itself, to ask it for something. What is written to it is on nobody's lane, and
+    /// behind a large response it may be held back for 200 ms.
     #[must_use]
     pub const fn as_tcp(&self) -> &TcpStream {
         &self.stream
@@ -74,9 +90,11 @@ impl ZeroCopyStream {
         self.full
     }
 
-    /// The stream itself.
+    /// The stream itself. The lane is closed.
     #[must_use]
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(mut self) -> TcpStream {
+        // A connection that is gone holds nothing back.
+        let _ = self.cork(false);
         self.stream
     }
 
@@ -87,11 +105,7 @@ impl ZeroCopyStream {
         segment: &Announced,
         length: usize,
     ) -> io::Result<usize> {
-        let before = if memory.is_empty() {
-            0
-        } else {
-            self.send_memory(memory)?
-        };
+        let before = self.send_memory(memory)?;
         if before < memory.iter().map(|slice| slice.len()).sum() {
             return Ok(before);
         }
@@ -100,7 +114,10 @@ impl ZeroCopyStream {
                 self.lane.break_off();
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
-            Ok(sent) => Ok(before + sent),
+            Ok(sent) => {
+                self.lane.sent(sent);
+                Ok(before + sent)
+            }
             // The memory is on its way; the next call finds the socket full.
             Err(Errno::AGAIN) if before > 0 => Ok(before),
             Err(errno) => Err(errno.into()),
@@ -110,34 +127,81 @@ impl ZeroCopyStream {
     /// MSG_MORE: what follows goes into the same packets.
     fn send_memory(&self, memory: &[IoSlice<'_>]) -> io::Result<usize> {
         let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-        let mut control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(
-            &self.stream,
-            memory,
-            &mut control,
-            flags,
-        )?)
+        Ok(match memory {
+            [] => 0,
+            [one] => rustix::net::send(&self.stream, one, flags)?,
+            several => {
+                let mut control = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(&self.stream, several, &mut control, flags)?
+            }
+        })
     }
 
-    /// Memory alone is a head, the end of a multipart, or a small response: nothing goes on from it,
-    /// and nothing was sent before it.
-    fn begin(&mut self) {
-        self.more = false;
+    fn begin_turn(&mut self) {
         if let Some(turn) = &mut self.turn {
             turn.begin();
         }
     }
 
-    /// Holds partial packets back, or lets them go.
+    /// Holds partial packets back, or lets them go and holds none back.
     fn cork(&mut self, corked: bool) -> io::Result<()> {
-        if self.corked != corked {
+        if corked != (self.cork != Cork::Off) {
             sockopt::set_tcp_cork(&self.stream, corked)?;
-            self.corked = corked;
+            self.cork = if corked { Cork::Idle } else { Cork::Off };
         }
         Ok(())
     }
 
-    fn poll_send(
+    /// Lets go what a cork holds back, and leaves it for the next large response: one call, where
+    /// there would be one to take it off and one to put it on again.
+    fn push(&mut self) -> io::Result<()> {
+        if self.cork == Cork::Holding {
+            // tcp(7): setting it pushes what is queued, even under a cork.
+            sockopt::set_tcp_nodelay(&self.stream, true)?;
+            self.cork = Cork::Idle;
+        }
+        Ok(())
+    }
+
+    /// Something is sent.
+    fn hold(&mut self) {
+        if self.cork == Cork::Idle {
+            self.cork = Cork::Holding;
+        }
+    }
+
+    /// Memory alone is a head, a small response, or the end of a multipart; only that goes on from
+    /// what was sent before it, and nothing goes on from it.
+    fn begin_memory(&mut self) -> io::Result<()> {
+        if !self.more {
+            self.cork(false)?;
+        }
+        self.more = false;
+        self.hold();
+        self.begin_turn();
+        Ok(())
+    }
+
+    /// The head of a body that has its first segment in the next write.
+    fn poll_beginning(
+        &mut self,
+        cx: &mut Context<'_>,
+        memory: &[IoSlice<'_>],
+        is_large: bool,
+    ) -> Poll<io::Result<usize>> {
+        self.begin_turn();
+        self.cork(is_large)?;
+        self.more = true;
+        if memory.iter().all(|slice| slice.is_empty()) {
+            // The head went before. A write of nothing would be an error: the next one is asked for.
+            self.full = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.poll_socket(cx, |stream| stream.send_memory(memory))
+    }
+
+    fn poll_segment(
         &mut self,
         cx: &mut Context<'_>,
         memory: &[IoSlice<'_>],
@@ -145,33 +209,43 @@ impl ZeroCopyStream {
         length: usize,
     ) -> Poll<io::Result<usize>> {
         self.more = segment.more;
-        if segment.more || length >= CORKED_FROM {
-            self.cork(true)?;
+        if self.full {
+            // hyper asks more than once when it is polled: who stood in line for a socket that is
+            // full would be woken by its turn, for nothing, again and again.
+            ready!(self.poll_room(cx))?;
         }
         let allowed = match &mut self.turn {
-            Some(turn) => {
-                if !memory.is_empty() {
-                    turn.begin();
-                }
-                // A socket that was full is taken to be, until its turn comes to be asked again.
-                ready!(turn.poll_allowance(cx))
-            }
+            Some(turn) => ready!(turn.poll_allowance(cx)),
             None => length,
         };
+        self.poll_socket(cx, |stream| {
+            stream.send(memory, segment, length.min(allowed))
+        })
+    }
+
+    /// Waits until the socket takes something, and lets others have their turn meanwhile.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.stream.poll_write_ready(cx);
+        self.full = ready.is_pending();
+        if let (Poll::Pending, Some(turn)) = (&ready, &mut self.turn) {
+            turn.pass();
+        }
+        ready
+    }
+
+    /// Sends when the socket takes something.
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl Fn(&Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            let ready = self.stream.poll_write_ready(cx);
-            self.full = ready.is_pending();
-            if let (Poll::Pending, Some(turn)) = (&ready, &mut self.turn) {
-                turn.pass();
-            }
-            ready!(ready)?;
-            let sent = self.stream.try_io(Interest::WRITABLE, || {
-                self.send(memory, segment, length.min(allowed))
-            });
-            match sent {
+            ready!(self.poll_room(cx))?;
+            match self.stream.try_io(Interest::WRITABLE, || send(self)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => {
+                    self.hold();
                     if let (Ok(sent), Some(turn)) = (&done, &mut self.turn) {
                         turn.spend(*sent);
                     }
@@ -194,9 +268,9 @@ fn sendfile(_: &TcpStream, _: &Announced, _: usize) -> Result<usize, Errno> {
     Err(Errno::NOSYS)
 }
 
-/// Placeholders and segments that do not fit each other: nothing may be sent.
-fn mismatch() -> io::Error {
-    io::Error::other("a placeholder without its file segment")
+/// There is a segment where there is no place for one.
+fn misplaced() -> io::Error {
+    io::Error::other("a file segment in a write that is none")
 }
 
 impl AsyncWrite for ZeroCopyStream {
@@ -205,10 +279,10 @@ impl AsyncWrite for ZeroCopyStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.lane.take()?.is_empty() || is_placeholder(bytes) {
-            return Poll::Ready(Err(mismatch()));
-        }
-        self.begin();
+        let Collected::Memory = self.lane.collect(&[IoSlice::new(bytes)])? else {
+            return Poll::Ready(Err(misplaced()));
+        };
+        self.begin_memory()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.full = written.is_pending();
         written
@@ -219,24 +293,23 @@ impl AsyncWrite for ZeroCopyStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let announced = self.lane.take()?;
-        let mut places = (0..slices.len()).filter(|at| is_placeholder(&slices[*at]));
-        let Some(first) = places.next() else {
-            if !announced.is_empty() {
-                return Poll::Ready(Err(mismatch()));
+        match self.lane.collect(slices)? {
+            Collected::Memory => {
+                self.begin_memory()?;
+                let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+                self.full = written.is_pending();
+                written
             }
-            self.begin();
-            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-            self.full = written.is_pending();
-            return written;
-        };
-        // A slice may be shorter than its segment, where whoever writes has a limit of its own.
-        let length = slices[first].len();
-        match announced.front() {
-            Some(segment) if segment.length >= length && places.count() + 1 == announced.len() => {
-                self.poll_send(cx, &slices[..first], segment, length)
-            }
-            _ => Poll::Ready(Err(mismatch())),
+            Collected::Beginning {
+                before,
+                length,
+                more,
+            } => self.poll_beginning(cx, &slices[..before], more || length >= CORKED_FROM),
+            Collected::Segment {
+                before,
+                length,
+                segment,
+            } => self.poll_segment(cx, &slices[..before], &segment, length),
         }
     }
 
@@ -246,12 +319,12 @@ impl AsyncWrite for ZeroCopyStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A body that was flattened and could not be read to its end must not look complete.
-        if !self.lane.take()?.is_empty() {
-            return Poll::Ready(Err(mismatch()));
-        }
+        let Collected::Memory = self.lane.collect(&[])? else {
+            return Poll::Ready(Err(misplaced()));
+        };
         // What the response still brings fills the last packet up; its end does not wait.
         if !self.more {
-            self.cork(false)?;
+            self.push()?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }

@@ -18,6 +18,7 @@ mod load;
 mod log;
 pub mod memory;
 mod packaging;
+mod reader;
 mod retention;
 mod scrub;
 mod sight;

@@ -86,7 +86,7 @@ fn metrics_count_what_was_answered() {
 }
 
 /// Nanoseconds that each worker has run.
-fn run_times(program: &Program) -> HashMap<String, u64> {
+pub fn run_times(program: &Program) -> HashMap<String, u64> {
     let tasks = format!("/proc/{}/task", program.pid());
     let entries = std::fs::read_dir(tasks).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
