@@ -356,7 +356,9 @@ impl fmt::Debug for TokenTrace<'_> {
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     const NAME: &str = "sig";
-    if !text.contains(NAME) {
+    // Of each request's path, and quicker than a search for any text.
+    let mut places = text.as_bytes().windows(NAME.len());
+    if !places.any(|place| place == NAME.as_bytes()) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());

@@ -178,6 +178,9 @@ fn stamp(text: &mut String, now: SystemTime, second: &mut UnixTime, date: &mut S
 struct Name {
     text: &'static str,
     json: &'static str,
+    /// Before a value in quotes.
+    text_quoted: &'static str,
+    json_quoted: &'static str,
 }
 
 macro_rules! name {
@@ -185,6 +188,8 @@ macro_rules! name {
         Name {
             text: concat!(" ", $name, "="),
             json: concat!(",\"", $name, "\":"),
+            text_quoted: concat!(" ", $name, "=\""),
+            json_quoted: concat!(",\"", $name, "\":\""),
         }
     };
 }
@@ -201,22 +206,30 @@ impl Fields<'_> {
             self.bare(name!("client"), |text| push_ip(text, client));
         }
         self.bare(name!("method"), |text| text.push_str(told.method.as_str()));
-        self.string(name!("route"), told.route);
+        self.word(name!("route"), told.route);
         self.string(name!("path"), told.path);
         self.number(name!("status"), told.status.into());
-        self.maybe(name!("reason"), told.reason);
-        self.maybe(name!("range"), told.range);
-        if let Some(token) = told.token {
-            self.string(name!("kid"), token.kid);
-            self.number(name!("exp"), token.exp.0);
-            self.string(name!("options"), token.options);
-            self.string(name!("mac"), token.mac);
+        if let Some(reason) = told.reason {
+            self.string(name!("reason"), reason);
         }
-        self.maybe(name!("request_id"), told.request_id);
-        self.maybe(name!("trace_id"), told.trace_id);
+        if let Some(range) = told.range {
+            self.word(name!("range"), range);
+        }
+        if let Some(token) = told.token {
+            self.word(name!("kid"), token.kid);
+            self.number(name!("exp"), token.exp.0);
+            self.word(name!("options"), token.options);
+            self.word(name!("mac"), token.mac);
+        }
+        if let Some(id) = told.request_id {
+            self.string(name!("request_id"), id);
+        }
+        if let Some(id) = told.trace_id {
+            self.word(name!("trace_id"), id);
+        }
         self.number(name!("promised"), told.promised);
         self.number(name!("sent"), told.sent);
-        self.string(name!("outcome"), told.outcome);
+        self.word(name!("outcome"), told.outcome);
         self.number(name!("micros"), told.micros);
     }
 
@@ -232,20 +245,21 @@ impl Fields<'_> {
         self.text.push_str(itoa::Buffer::new().format(number));
     }
 
-    fn maybe(&mut self, name: Name, string: Option<&str>) {
-        if let Some(string) = string {
-            self.string(name, string);
-        }
+    /// A value that by its grammar has nothing to escape.
+    fn word(&mut self, name: Name, word: &str) {
+        self.text.push_str(match self.shape {
+            Shape::Text => name.text_quoted,
+            Shape::Json => name.json_quoted,
+        });
+        self.text.push_str(word);
+        self.text.push('"');
     }
 
     fn string(&mut self, name: Name, string: &str) {
-        self.name(name);
         if is_plain(string) {
-            self.text.push('"');
-            self.text.push_str(string);
-            self.text.push('"');
-            return;
+            return self.word(name, string);
         }
+        self.name(name);
         match self.shape {
             // Writing to a String cannot fail.
             Shape::Text => drop(write!(self.text, "{string:?}")),
