@@ -30,6 +30,7 @@ use hyper::body::{Body as _, Incoming};
 #[cfg(feature = "otel")]
 use opentelemetry_sdk::trace::SdkTracer;
 
+pub use self::access::{AccessLog, Shape};
 use self::access::{Delivery, Entry};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::forwarded::{Field, Forwarding};
@@ -70,6 +71,7 @@ pub struct App {
     most_responses: usize,
     /// As many as there are responses under way, and this one.
     under_way: Arc<()>,
+    access: Option<AccessLog>,
     #[cfg(feature = "cdn")]
     cdn: Option<Signer>,
     #[cfg(feature = "otel")]
@@ -118,11 +120,21 @@ impl App {
             forwarding: Forwarding::default(),
             most_responses: 0,
             under_way: Arc::default(),
+            access: None,
             #[cfg(feature = "cdn")]
             cdn: None,
             #[cfg(feature = "otel")]
             tracer: None,
         }
+    }
+
+    /// Has lines of the access log written by hand. Without it, and where more than `info` is heard,
+    /// they are events of the target `tonearm::access`; in either case there are those that a
+    /// subscriber of `tracing` wants.
+    #[must_use]
+    pub fn with_access_log(mut self, log: impl Into<Option<AccessLog>>) -> Self {
+        self.access = log.into();
+        self
     }
 
     /// Has the resolver give URLs of a CDN, which checks them itself.
@@ -489,7 +501,7 @@ impl Handler for App {
             // connection.
             let stays = content.is_end_stream() || Box::pin(discard(content, &head)).await;
             let (mut answer, source) = self.finished(outgoing, &head, stays, &mut entry);
-            let delivery = Delivery::new(entry, answer.status, &arrival, Arc::clone(&self.metrics));
+            let delivery = Delivery::new(entry, answer.status, &arrival, self);
             let body = FileBody::new(std::mem::take(&mut answer.payload), source)
                 .on_lane(arrival.lane)
                 .timed(arrival.at)

@@ -225,10 +225,12 @@ impl Template {
 
     /// A text without the secret.
     #[must_use]
-    pub fn masked(&self, text: &str) -> String {
+    pub fn masked<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.secret {
-            Some(secret) => text.replace(secret, Self::SECRET),
-            None => text.to_owned(),
+            Some(secret) if text.contains(secret.as_str()) => {
+                text.replace(secret, Self::SECRET).into()
+            }
+            _ => text.into(),
         }
     }
 

@@ -73,7 +73,8 @@ impl Serve {
         let mut config = values.config()?;
         let handed = Handed::take(&environment())
             .map_err(|error| Failure::new(Failure::CONFIGURATION, error))?;
-        let log = log::begin_apart(&config);
+        let log =
+            log::begin_apart(&config).map_err(|error| Failure::new(Failure::UNAVAILABLE, error))?;
         panics::watch();
         let descriptors = raise_descriptor_limit();
         if config.server.connections == 0 {
@@ -112,6 +113,7 @@ impl Serve {
             certificate.map(|(files, pair)| Certificate::new(files, pair, Arc::clone(&metrics)));
         let admin_app = Arc::new(Admin::new(store.clone(), Arc::clone(&metrics)));
         let app = public_side(&config, store, ring, &metrics)
+            .with_access_log(log.access())
             .with_ingest(ingest)
             .with_cdn(cdn);
         #[cfg(feature = "otel")]
@@ -276,7 +278,8 @@ fn announce(
         Some(path) => {
             let id: &RecordingId = &path.recording;
             let template = &config.resolver.template;
-            let target = template.masked(&template.target(id));
+            let target = template.target(id);
+            let target = template.masked(&target);
             // The certificate is hardly for this address.
             let flags = if config.tls.is_some() { "-sk" } else { "-s" };
             let address = reachable(public);

@@ -115,11 +115,14 @@ impl Claims {
         text
     }
 
-    /// The options for a log line: as in the token, without the file name.
-    pub(super) fn loggable_options(&self) -> String {
-        let mut text = String::new();
-        self.write_options(&mut text, |_| String::new());
-        text.trim_start_matches('.').to_owned()
+    /// Appends the options for a log line: as in the token, without the file name.
+    pub(super) fn push_loggable_options(&self, text: &mut String) {
+        let begin = text.len();
+        self.write_options(text, |_| String::new());
+        // The dot that parts them from the expiry.
+        if text.len() > begin {
+            text.remove(begin);
+        }
     }
 
     fn write_options(&self, text: &mut String, name: impl Fn(&str) -> String) {

@@ -174,14 +174,7 @@ const WORLD: &[&str] = &[
 ];
 
 /// Crates that only the shell may name.
-const SHELL_ONLY: &[&str] = &[
-    "anyhow",
-    "clap",
-    "toml",
-    "toml_edit",
-    "tracing_appender",
-    "tracing_subscriber",
-];
+const SHELL_ONLY: &[&str] = &["anyhow", "clap", "toml", "toml_edit", "tracing_subscriber"];
 
 fn source_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {

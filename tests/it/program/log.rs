@@ -1,6 +1,11 @@
 //! What is logged of requests, and what never is.
 
+mod shape;
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Command;
+use std::sync::mpsc::channel;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -212,14 +217,49 @@ fn text_logs_leak_no_more_and_http2_neither() {
 
 #[test]
 fn the_access_log_can_be_turned_off() {
+    for filter in ["info,tonearm::access=off", "warn"] {
+        let place = Place::new();
+        let mut program = place.serve_with(&[], &[("TONEARM_LOG_FILTER", filter)]);
+        assert_eq!(program.get("/", &[]).status, 404);
+        assert_eq!(
+            program.metric("tonearm_requests_total{route=\"none\",method=\"read\",status=\"404\"}"),
+            1
+        );
+        program.signal(Signal::TERM);
+        assert_eq!(program.wait(), 0);
+        assert!(!program.log().contains("tonearm::access"), "{program:?}");
+    }
+}
+
+#[test]
+fn at_a_stop_every_line_is_there_whole_and_in_its_connections_order() {
+    const CONNECTIONS: usize = 4;
+    const REQUESTS: usize = 500;
     let place = Place::new();
-    let program = place.serve_with(&[], &[("TONEARM_LOG_FILTER", "info,tonearm::access=off")]);
-    assert_eq!(program.get("/", &[]).status, 404);
-    assert_eq!(
-        program.metric("tonearm_requests_total{route=\"none\",method=\"read\",status=\"404\"}"),
-        1
-    );
-    assert!(!program.log().contains("tonearm::access"), "{program:?}");
+    let mut program = place.serve_with(&["--workers", "2"], &[("TONEARM_LOG_FORMAT", "json")]);
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut client = program.connect();
+                for n in 0..REQUESTS {
+                    assert_eq!(client.get(&format!("/{n}"), &[]).status, 404);
+                }
+            });
+        }
+    });
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), 0);
+    let mut paths: HashMap<String, Vec<String>> = HashMap::new();
+    for line in program.log().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line["target"] == "tonearm::access" {
+            let [peer, path] = ["peer", "path"].map(|name| line[name].as_str().unwrap().to_owned());
+            paths.entry(peer).or_default().push(path);
+        }
+    }
+    assert_eq!(paths.len(), CONNECTIONS);
+    let expect: Vec<_> = (0..REQUESTS).map(|n| format!("/{n}")).collect();
+    assert!(paths.values().all(|found| *found == expect), "{paths:?}");
 }
 
 #[test]
@@ -237,6 +277,8 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         assert_eq!(client.response("GET").body, pattern(1000));
     }
     drop(client);
+    let lost = "tonearm_log_lines_dropped_total";
+    poll("lost lines", || (program.metric(lost) >= 3).then_some(()));
     program.signal(Signal::HUP);
     let reloads = "tonearm_keyring_reloads_total{outcome=\"ok\"}";
     poll("a reload", || (program.metric(reloads) == 1).then_some(()));
@@ -246,11 +288,12 @@ fn a_log_that_cannot_be_written_stops_nothing() {
 
 #[test]
 fn a_log_that_nobody_reads_stalls_nothing_and_loses_lines_that_are_counted() {
+    const REQUESTS: u64 = 18_000;
     let place = Place::new();
     place.put("call.wav", &pattern(1000));
     rustix::fs::mkfifoat(rustix::fs::CWD, place.path("stuck"), 0o600.into()).unwrap();
-    // Open at both ends, and never read.
-    let _ends = std::fs::File::options()
+    // Open at both ends, and not read.
+    let mut ends = std::fs::File::options()
         .read(true)
         .write(true)
         .open(place.path("stuck"))
@@ -261,15 +304,37 @@ fn a_log_that_nobody_reads_stalls_nothing_and_loses_lines_that_are_counted() {
     let mut program = Program::start(command);
     let url = place.url("call", &program, &[]);
     let mut client = program.connect();
-    for _ in 0..18_000 {
+    for _ in 1..REQUESTS {
         client.ask("GET", "/", &[]);
         assert_eq!(client.response("GET").status, 404);
     }
     assert_eq!(program.get(&url, &[]).body, pattern(1000));
-    assert!(program.metric("tonearm_log_lines_dropped_total") > 0);
+    let lost = || program.metric("tonearm_log_lines_dropped_total");
+    assert!(lost() > 0);
     drop(client);
+
+    // Whoever reads at last finds all the others, each of them whole.
+    let reader = BufReader::new(ends.try_clone().unwrap());
+    let (found, lines) = channel();
+    std::thread::spawn(move || {
+        let lines = reader.lines().map(Result::unwrap);
+        for line in lines.take_while(|line| line != "end") {
+            found.send(line).unwrap();
+        }
+    });
+    let mut kept = 0;
+    poll("the lines that are not lost", || {
+        for line in lines.try_iter().filter(|line| line.contains("access")) {
+            let whole = line.starts_with("20") && line.contains(" micros=");
+            assert!(whole && line.matches("peer=").count() == 1, "{line}");
+            kept += 1;
+        }
+        (kept + lost() == REQUESTS).then_some(())
+    });
     program.signal(Signal::TERM);
     assert_eq!(program.wait(), 0);
+    ends.write_all(b"end\n").unwrap();
+    assert!(!lines.iter().any(|line| line.contains("access")));
 }
 
 #[test]
