@@ -22,7 +22,7 @@ mod zero_copy;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -308,16 +308,24 @@ fn has_room(listener: &TcpListener) -> bool {
 /// Most bytes that wait in the kernel for the network to take them. A player that seeks throws them
 /// away, and a slow reader holds them for as long as it reads. Less than two of the largest packets,
 /// which loopback has with 64 KiB, and a socket waits for itself.
-#[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
+/// The same of a download that is taken fast.
+const UNSENT_OF_DOWNLOAD: u32 = 512 * 1024;
 
 /// Sets what a listener's connections inherit.
 fn tune(listener: &std::net::TcpListener) -> io::Result<()> {
-    let socket = socket2::SockRef::from(listener);
     // Without it, the last packet of a response waits for an acknowledgement.
-    socket.set_tcp_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket2::SockRef::from(listener).set_tcp_nodelay(true)?;
+    set_unsent(listener, UNSENT)
+}
+
+#[cfg(target_os = "linux")]
+fn set_unsent(socket: &impl AsFd, most: u32) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(most)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_unsent(_: &impl AsFd, _: u32) -> io::Result<()> {
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod incoming;
 mod local;
 #[cfg(feature = "object")]
 mod object;
+mod pace;
 mod place;
 mod pool;
 mod record;
@@ -164,7 +165,7 @@ impl Store {
         };
         let held = match local.held(grant.path(), now, at) {
             Some(held) => held,
-            None => match local.locate(grant, now, Patience::Never) {
+            None => match local.locate_at_hand(grant, now) {
                 Err(error) if would_wait(&error) => return Ok(None),
                 located => located?,
             },
@@ -192,7 +193,7 @@ impl Store {
         match self {
             Self::Local(local) => {
                 let (local, grant) = (Arc::clone(local), grant.clone());
-                let held = off_reactor(move || local.locate(&grant, now, Patience::Waits)).await?;
+                let held = off_reactor(move || local.locate_timed(&grant, now)).await?;
                 Ok(Stored(Kept::Local(held)))
             }
             #[cfg(feature = "object")]

@@ -89,6 +89,11 @@ impl Turn {
         self.sent = 0;
     }
 
+    /// What the response under way has sent since it became a download.
+    pub(super) const fn downloaded(&self) -> Option<usize> {
+        self.sent.checked_sub(DOWNLOAD_FROM)
+    }
+
     /// How much may be sent now; a download waits for its turn.
     pub(super) fn poll_allowance(&mut self, cx: &Context<'_>) -> Poll<usize> {
         if self.sent < DOWNLOAD_FROM {

@@ -20,6 +20,7 @@ use super::beneath::{
     would_wait,
 };
 use super::cache::{Cache, Held, Witness};
+use super::pace::Pace;
 use super::{Found, Handle, Record, StoreError, Version};
 use crate::audio::{self, Content, Effort, Ranged};
 use crate::recording::{MediaPath, MediaType, RecordingId, Representation, UnixTime};
@@ -41,6 +42,7 @@ pub struct Local {
     root: OwnedFd,
     path: PathBuf,
     cache: Cache,
+    pace: Pace,
 }
 
 /// A recording opened and described.
@@ -61,6 +63,7 @@ impl Local {
             root: rustix::fs::open(path, flags, Mode::empty())?,
             path: path.to_owned(),
             cache: Cache::new(),
+            pace: Pace::default(),
         })
     }
 
@@ -100,6 +103,30 @@ impl Local {
 
     pub(super) fn tidy(&self, now: UnixTime) {
         self.cache.tidy(now);
+    }
+
+    /// [`locate`](Self::locate), as far as it is not likely to wait for a disk: what has to be read of a
+    /// directory is in memory where all that was read of late was there at once.
+    pub(super) fn locate_at_hand(
+        &self,
+        grant: &Grant,
+        now: UnixTime,
+    ) -> Result<Arc<Held>, StoreError> {
+        match self.locate(grant, now, Patience::Never) {
+            Err(error) if would_wait(&error) && self.pace.is_quick() => {
+                self.locate_timed(grant, now)
+            }
+            located => located,
+        }
+    }
+
+    /// [`locate`](Self::locate), however long it takes, which is noted.
+    pub(super) fn locate_timed(
+        &self,
+        grant: &Grant,
+        now: UnixTime,
+    ) -> Result<Arc<Held>, StoreError> {
+        self.pace.timed(|| self.locate(grant, now, Patience::Waits))
     }
 
     /// Opens the recording of a grant, and holds it for those who ask next.
