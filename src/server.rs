@@ -309,8 +309,9 @@ fn has_room(listener: &TcpListener) -> bool {
 /// away, and a slow reader holds them for as long as it reads. Less than two of the largest packets,
 /// which loopback has with 64 KiB, and a socket waits for itself.
 const UNSENT: u32 = 128 * 1024;
-/// The same of a download that is taken fast.
-const UNSENT_OF_DOWNLOAD: u32 = 512 * 1024;
+/// The same of a download that is taken fast. What it takes shows when half of this is gone, so that one who
+/// suddenly takes less than that in [`Settings::write_timeout`] is cut, and has to ask for the rest.
+const UNSENT_OF_DOWNLOAD: u32 = 1024 * 1024;
 
 /// Sets what a listener's connections inherit.
 fn tune(listener: &std::net::TcpListener) -> io::Result<()> {

@@ -25,6 +25,8 @@ const MOST: u64 = 2;
 const EARLY: u64 = 1;
 /// A held recording has two descriptors, seldom three; this part of those allowed may hold recordings.
 const SHARE: u64 = 8;
+/// Most directories that are held open.
+const DIRECTORIES: usize = 256;
 
 /// A recording held open.
 #[derive(Debug)]
@@ -59,14 +61,18 @@ impl Held {
         agreed > 0 && at >= agreed && at - agreed < trust
     }
 
-    /// What was located in the future was located before the clock was set back.
     fn is_young(&self, now: UnixTime) -> bool {
-        self.located <= now && self.located.until(now) < MOST
+        is_young(self.located, now)
     }
 }
 
+/// What was located in the future was located before the clock was set back.
+fn is_young(located: UnixTime, now: UnixTime) -> bool {
+    located <= now && located.until(now) < MOST
+}
+
 /// An open file or directory, as it was.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Witness {
     file: Arc<File>,
     stamp: Stamp,
@@ -74,8 +80,18 @@ pub(super) struct Witness {
 
 impl Witness {
     pub(super) fn of(file: Arc<File>) -> std::io::Result<Self> {
-        let stamp = Stamp::of(&fstat(&*file)?);
-        Ok(Self { file, stamp })
+        let stat = fstat(&*file)?;
+        Ok(Self::as_it_was(file, &stat))
+    }
+
+    /// Of what was just asked how it is.
+    pub(super) fn as_it_was(file: Arc<File>, stat: &Stat) -> Self {
+        let stamp = Stamp::of(stat);
+        Self { file, stamp }
+    }
+
+    pub(super) const fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     pub(super) fn agrees(&self) -> bool {
@@ -115,6 +131,8 @@ pub(super) fn capacity() -> usize {
 #[derive(Debug)]
 pub(super) struct Cache {
     held: QuickCache<Box<str>, Arc<Held>>,
+    /// The directories of accounts, and when each was opened.
+    directories: QuickCache<Box<str>, (Witness, UnixTime)>,
     /// For so long witnesses that agreed are not asked again.
     pub(super) trust: Duration,
     /// Where its clock begins.
@@ -126,6 +144,7 @@ impl Cache {
     pub(super) fn new() -> Self {
         Self {
             held: QuickCache::new(capacity()),
+            directories: QuickCache::new(DIRECTORIES),
             trust: Duration::ZERO,
             since: OnceLock::new(),
         }
@@ -153,6 +172,18 @@ impl Cache {
         micros(at.saturating_duration_since(*since)).saturating_add(1)
     }
 
+    /// The directory at `path`, if it was opened lately and nothing has changed in it, or of it: one that
+    /// is moved away has changed as well.
+    pub(super) fn directory(&self, path: &str, now: UnixTime) -> Option<Witness> {
+        let (directory, opened) = self.directories.get(path)?;
+        (is_young(opened, now) && directory.agrees()).then_some(directory)
+    }
+
+    pub(super) fn hold_directory(&self, path: &str, directory: &Witness, now: UnixTime) {
+        self.directories
+            .insert(path.into(), (directory.clone(), now));
+    }
+
     /// What was known of the page cache goes on where the version does.
     pub(super) fn go_on(&self, path: &str, handle: &mut Handle) {
         let former = self.held.peek(path).map(|held| held.handle.clone());
@@ -172,6 +203,8 @@ impl Cache {
     /// Lets go of what was not located lately.
     pub(super) fn tidy(&self, now: UnixTime) {
         self.held.retain(|_, held| held.is_young(now));
+        self.directories
+            .retain(|_, (_, opened)| is_young(*opened, now));
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 
 use super::beneath::{
     LEADS_OUT, NO_FILE, Patience, READING, absent_or_failed, failure, open_at_hand, open_beneath,
@@ -49,6 +49,7 @@ pub struct Local {
 pub(super) struct Located {
     pub(super) described: Described,
     pub(super) handle: Handle,
+    witness: Witness,
 }
 
 impl Local {
@@ -112,12 +113,10 @@ impl Local {
         grant: &Grant,
         now: UnixTime,
     ) -> Result<Arc<Held>, StoreError> {
-        match self.locate(grant, now, Patience::Never) {
-            Err(error) if would_wait(&error) && self.pace.is_quick() => {
-                self.locate_timed(grant, now)
-            }
-            located => located,
+        if self.pace.is_quick() {
+            return self.locate_timed(grant, now);
         }
+        self.locate(grant, now, Patience::Never)
     }
 
     /// [`locate`](Self::locate), however long it takes, which is noted.
@@ -170,18 +169,17 @@ impl Local {
         let path = MediaPath::parse(url_path)
             .ok_or(StoreError::NotFound("the grant is not for a recording"))?;
         // Before all else, so that whatever comes later into the directory is noticed.
-        let directory = self.directory(&path.recording, patience)?;
-        let directory = Witness::of(directory).map_err(failure)?;
+        let directory = self.directory(&path.recording, now, patience)?;
         let (record, witness) = self.witnessed_record(&path.recording, patience)?;
         permits(&record)?;
         let Located {
             described,
             mut handle,
+            witness: file,
         } = self.open_recording(&path, &record, patience)?;
         let modified = described.representation().last_modified;
         handle.settled = modified.is_none_or(|modified| modified.until(now) >= SETTLED);
         self.cache.go_on(url_path, &mut handle);
-        let file = Witness::of(Arc::clone(&handle.file)).map_err(failure)?;
         // A record that is there is witness enough: none can come beside it, and of what has been
         // replaced since it was opened the directory has told by now.
         let directory = Some(directory).filter(|it| witness.is_none() || !it.agrees());
@@ -201,10 +199,21 @@ impl Local {
         Ok(held)
     }
 
-    fn directory(&self, id: &RecordingId, patience: Patience) -> Result<Arc<File>, StoreError> {
+    fn directory(
+        &self,
+        id: &RecordingId,
+        now: UnixTime,
+        patience: Patience,
+    ) -> Result<Witness, StoreError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = format!("{}/{}", id.app, id.account);
-        Ok(Arc::new(self.open_beneath(&path, flags, patience)?))
+        if let Some(directory) = self.cache.directory(&path, now) {
+            return Ok(directory);
+        }
+        let directory = self.open_beneath(&path, flags, patience)?;
+        let directory = Witness::of(Arc::new(directory)).map_err(failure)?;
+        self.cache.hold_directory(&path, &directory, now);
+        Ok(directory)
     }
 
     /// The record beside a recording; one that is not there says nothing.
@@ -217,8 +226,8 @@ impl Local {
         id: &RecordingId,
         patience: Patience,
     ) -> Result<(Record, Option<Witness>), StoreError> {
-        let file = match self.open_regular(&format!("{id}.json"), patience) {
-            Ok((file, _)) => Arc::new(file),
+        let witness = match self.open_regular(&format!("{id}.json"), patience) {
+            Ok((file, stat)) => Witness::as_it_was(Arc::new(file), &stat),
             Err(StoreError::NotFound(NO_FILE)) => return Ok((Record::default(), None)),
             // The whole directory may lie outside; the recording is then no more there than this.
             Err(StoreError::NotFound(LEADS_OUT)) => return Err(StoreError::NotFound(LEADS_OUT)),
@@ -226,10 +235,9 @@ impl Local {
             Err(StoreError::NotFound(why)) => return Err(StoreError::Io(io::Error::other(why))),
             Err(error) => return Err(error),
         };
-        let witness = Witness::of(Arc::clone(&file)).map_err(failure)?;
         let text = match patience {
-            Patience::Waits => whole(&file, MAX_RECORD),
-            Patience::Never => whole_at_hand(&file, MAX_RECORD),
+            Patience::Waits => whole(witness.file(), MAX_RECORD),
+            Patience::Never => whole_at_hand(witness.file(), MAX_RECORD),
         };
         let text = text.map_err(failure)?;
         let record = Record::read(&text).map_err(StoreError::Record)?;
@@ -246,8 +254,10 @@ impl Local {
         if record.erased_at.is_some() {
             return Err(StoreError::Erased);
         }
-        let (file, version) = self.open_regular(&path.store_path(), patience)?;
+        let (file, stat) = self.open_regular(&path.store_path(), patience)?;
+        let version = Version::of(&stat);
         leave_no_trace(&file);
+        let file = Arc::new(file);
         if record.is_damaged(version) {
             return Err(StoreError::Damaged);
         }
@@ -262,8 +272,9 @@ impl Local {
         };
         Ok(Located {
             described: representation.into(),
+            witness: Witness::as_it_was(Arc::clone(&file), &stat),
             handle: Handle {
-                file: Arc::new(file),
+                file,
                 version,
                 settled: false,
                 grows: false,
@@ -339,16 +350,17 @@ impl Local {
 
     /// Opens a regular file beneath the root; anything else is not there.
     pub(super) fn open_file(&self, path: &str) -> Result<(File, Version), StoreError> {
-        self.open_regular(path, Patience::Waits)
+        let (file, stat) = self.open_regular(path, Patience::Waits)?;
+        Ok((file, Version::of(&stat)))
     }
 
-    fn open_regular(&self, path: &str, patience: Patience) -> Result<(File, Version), StoreError> {
+    fn open_regular(&self, path: &str, patience: Patience) -> Result<(File, Stat), StoreError> {
         let file = self.open_beneath(path, READING, patience)?;
         let stat = fstat(&file).map_err(|errno| failure(errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotFound("not a regular file"));
         }
-        Ok((file, Version::of(&stat)))
+        Ok((file, stat))
     }
 }
 

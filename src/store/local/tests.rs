@@ -387,3 +387,30 @@ fn what_the_kernel_has_at_hand_is_located_without_waiting() {
         assert_eq!(format!("{at_hand:?}"), format!("{waited:?}"), "{path}");
     }
 }
+
+#[test]
+fn a_directory_that_was_moved_away_is_not_asked_any_more() {
+    let fixture = fixture();
+    let now = UnixTime(1_000);
+    let grant = crate::sign::tests::grant("/media/a/b/file.wav");
+    let account = fixture.store.path().join("a/b");
+    let located = || {
+        let held = fixture.store.locate(&grant, now, Patience::Waits).unwrap();
+        (held.handle.version.length, held.generation)
+    };
+    assert_eq!(located(), (4, 0));
+    fs::rename(&account, account.with_extension("old")).unwrap();
+    fs::create_dir(&account).unwrap();
+    fs::write(account.join("file.wav"), "another").unwrap();
+    assert!(!is_held(&fixture, &grant, now));
+    assert_eq!(located(), (7, 0));
+    assert!(is_held(&fixture, &grant, now));
+    // What comes into the other directory is noticed.
+    fs::write(account.join("file.json"), r#"{"generation":1}"#).unwrap();
+    assert!(!is_held(&fixture, &grant, now));
+    let revoked = fixture.store.locate(&grant, now, Patience::Waits);
+    assert!(matches!(
+        revoked,
+        Err(StoreError::Refused(Refusal::Revoked))
+    ));
+}
