@@ -321,8 +321,8 @@ impl App {
             Err(refusal) => return Err(refusal.into()).into(),
         };
         match self.store.at_hand(&grant, now, Some(arrival.at)) {
-            Ok(Some((described, source))) => {
-                let answer = told(&request, described.described(), &grant, keeper, now, entry);
+            Ok(Some((stored, source))) => {
+                let answer = told(&request, stored.described(), &grant, keeper, now, entry);
                 Ok((answer, Some(source))).into()
             }
             Ok(None) => Step::later(self.wait(grant, keeper, request, now, entry)),
@@ -330,6 +330,7 @@ impl App {
         }
     }
 
+    /// The same of a recording that has to be waited for.
     async fn wait(
         &self,
         grant: Grant,

@@ -261,7 +261,7 @@ async fn http1<H: Handler>(
         .writev(true)
         .serve_connection(
             TokioIo::new(wire),
-            // hyper moves a connection's future, unless it is left to close the socket.
+            // Whoever closes the socket himself has to bring hyper a future that can be moved.
             service_fn(move |request| Box::pin(service.answer(request))),
         );
     let stopping = pin!(all.shutdown.cancelled());
