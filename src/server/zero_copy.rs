@@ -25,7 +25,7 @@ const CORKED_FROM: usize = 128 * 1024;
 
 /// A download of which so much was taken within the time is taken fast.
 const FAST: usize = 4 * 1024 * 1024;
-const FAST_WITHIN: Duration = Duration::from_millis(250);
+const FAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much may wait in the socket for the network to take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
