@@ -384,33 +384,26 @@ impl Lines {
     fn take_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        if matches!(self.at, At::Request | At::Lost) {
-            self.hash |= memchr(b'#', part).is_some();
-        }
-        // A line that is whole is looked at where it lies.
-        if end.is_some() && self.length == 0 {
-            let last = part.last().copied().unwrap_or(0);
-            self.at = self.end_line(&part[..part.len().min(START)], part.len(), last);
-            self.hash = false;
-            return &rest[1..];
-        }
         let known = self.length.min(START);
         let taken = part.len().min(START - known);
         self.start[known..][..taken].copy_from_slice(&part[..taken]);
         self.length += part.len();
         self.last = part.last().copied().unwrap_or(self.last);
+        if matches!(self.at, At::Request | At::Lost) {
+            self.hash |= memchr(b'#', part).is_some();
+        }
         if end.is_none() {
             return rest;
         }
-        let (start, length) = (self.start, self.length);
-        self.at = self.end_line(&start[..length.min(START)], length, self.last);
+        self.at = self.end_line();
         (self.length, self.last, self.hash) = (0, 0, false);
         &rest[1..]
     }
 
-    /// What follows a line of this length that begins so, and ends with `last`.
-    fn end_line(&mut self, start: &[u8], length: usize, last: u8) -> At {
-        let is_empty = matches!((length, last), (0, _) | (1, b'\r'));
+    /// What follows the line that has just ended.
+    fn end_line(&mut self) -> At {
+        let start = &self.start[..self.length.min(START)];
+        let is_empty = matches!((self.length, self.last), (0, _) | (1, b'\r'));
         match self.at {
             // RFC 9112 §2.2: empty lines before a request say nothing.
             At::Request if is_empty => At::Request,
@@ -426,25 +419,25 @@ impl Lines {
                 At::Fields
             }
             At::Fields if begins(start, CONTENT_LENGTH) => {
-                let said = decimal(start).filter(|_| length < START);
+                let said = decimal(start).filter(|_| self.length < START);
                 match (said, self.content_length) {
                     (Some(said), None) => self.content_length = Some(said),
                     (Some(said), Some(before)) if said == before => {}
-                    _ => return self.lost(start),
+                    _ => return self.lost(),
                 }
                 At::Fields
             }
             At::Fields => At::Fields,
             // From here on a line ends in CRLF, or hyper ends the connection.
-            At::ChunkSize | At::Trailer if last != b'\r' => self.lost(start),
+            At::ChunkSize | At::Trailer if self.last != b'\r' => self.lost(),
             At::ChunkSize => match hexadecimal(start) {
                 Some(0) => At::Trailer,
                 Some(size) => size.checked_add(2).map_or(At::Lost, At::Chunk),
-                None => self.lost(start),
+                None => self.lost(),
             },
             At::Trailer if is_empty => At::Request,
             At::Trailer => At::Trailer,
-            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(start),
+            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(),
         }
     }
 
@@ -465,7 +458,8 @@ impl Lines {
     }
 
     /// Any line may be one of a head, this one too.
-    fn lost(&mut self, start: &[u8]) -> At {
+    fn lost(&mut self) -> At {
+        let start = &self.start[..self.length.min(START)];
         if begins(start, CONTENT_LENGTH) || self.content_length.is_some() {
             self.seen.content_length.store(true, Ordering::Relaxed);
         }
