@@ -13,9 +13,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-/// A response that has sent so much is a download: more than a megabyte and its head, so that a range of one
-/// does not wait for its last bytes.
-const DOWNLOAD_FROM: usize = (1024 + 16) * 1024;
+/// A response that has sent so much is a download. Its head does not count, so that a range of a
+/// megabyte does not wait for its last bytes.
+pub(super) const DOWNLOAD_FROM: usize = 1024 * 1024;
 /// What a download may send in a turn while others wait.
 const LEAST: usize = 256 * 1024;
 /// What it may send in a turn while nobody does.

@@ -269,9 +269,13 @@ impl ZeroCopyStream {
             Some(turn) => ready!(turn.poll_allowance(cx)),
             None => length,
         };
-        self.poll_socket(cx, |stream| {
+        let sent = ready!(self.poll_socket(cx, |stream| {
             stream.send(memory, segment, length.min(allowed))
-        })
+        }));
+        if let (Ok(sent), Some(turn)) = (&sent, &mut self.turn) {
+            turn.spend(*sent);
+        }
+        Poll::Ready(sent)
     }
 
     /// Waits until the socket takes something, and lets others have their turn meanwhile.
@@ -297,9 +301,6 @@ impl ZeroCopyStream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => {
                     self.hold();
-                    if let (Ok(sent), Some(turn)) = (&done, &mut self.turn) {
-                        turn.spend(*sent);
-                    }
                     return Poll::Ready(done);
                 }
             }
@@ -392,5 +393,68 @@ impl AsyncRead for ZeroCopyStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+
+    use super::super::turns::DOWNLOAD_FROM;
+    use super::*;
+
+    /// A stream that takes its turns, and its other end.
+    async fn stream() -> (ZeroCopyStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = ZeroCopyStream::new(stream).taking_turns(Arc::default());
+        (stream, other.unwrap())
+    }
+
+    impl ZeroCopyStream {
+        fn spend(&mut self, sent: usize) {
+            self.turn.as_mut().unwrap().spend(sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_is_not_counted_against_its_turn() {
+        let (mut stream, _other) = stream().await;
+        let head = [IoSlice::new(b"HTTP/1.1 206 Partial Content\r\n\r\n")];
+        let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, true)).await;
+        assert_eq!(sent.unwrap(), head[0].len());
+        let turn = stream.turn.as_mut().unwrap();
+        let allowance = poll_fn(|cx| Poll::Ready(turn.poll_allowance(cx))).await;
+        assert_eq!(allowance, Poll::Ready(DOWNLOAD_FROM));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_socket_of_a_download_that_is_taken_fast_is_deep_until_the_next_response() {
+        let (mut stream, _other) = stream().await;
+        let unsent = |stream: &ZeroCopyStream| {
+            let socket = socket2::SockRef::from(&stream.stream);
+            socket.tcp_notsent_lowat().unwrap()
+        };
+        set_unsent(&stream.stream, UNSENT).unwrap();
+        let long_ago = instant().checked_sub(FAST_WITHIN).unwrap();
+        for (began, expect) in [(None, UNSENT_OF_DOWNLOAD), (Some(long_ago), UNSENT)] {
+            stream.spend(DOWNLOAD_FROM);
+            stream.weigh().unwrap();
+            if let Some(began) = began {
+                stream.depth = Depth::Timed(began);
+            }
+            stream.spend(FAST - 1);
+            stream.weigh().unwrap();
+            assert_eq!(unsent(&stream), UNSENT);
+            stream.spend(1);
+            stream.weigh().unwrap();
+            assert_eq!(unsent(&stream), expect, "{began:?}");
+            stream.begin_turn().unwrap();
+            assert_eq!(unsent(&stream), UNSENT);
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::token::{ENCODED_MAC, Mac256, mac_bytes};
 
 /// Most URLs that are kept.
 const MOST: usize = 4096;
-/// Longest target that is, so that all together are at most 2 MiB.
+/// Longest target that is, so that all of them are at most 2 MiB, and what they say a few more.
 const LONGEST: usize = 512;
 
 /// What is kept of a URL.
