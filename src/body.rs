@@ -4,7 +4,8 @@
 //! padding, never two versions of a file in one response. Says once how it ended. Knows nothing of
 //! why these bytes are sent.
 
-pub(crate) mod segment;
+pub(crate) mod lane;
+mod segment;
 mod work;
 
 use std::fmt;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
 
-pub use self::segment::{Lane, MAX_SEGMENT, Segment};
+pub use self::lane::{Lane, MAX_SEGMENT};
+pub use self::segment::Segment;
 use self::work::{Done, Work};
 use crate::respond::Piece;
 use crate::select::ByteRange;

@@ -20,35 +20,19 @@
 //! noticed when the segment is advanced by what its writer has not sent: the lane breaks, nothing
 //! more of it is shown, and its writer fails with the next call, before it writes.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::os::unix::fs::FileExt as _;
-use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest file segment, in bytes.
-pub const MAX_SEGMENT: usize = 1 << 20;
-
-/// What stands for file bytes in a vectored write. Never read: it costs address space only.
-static PLACEHOLDER: [u8; MAX_SEGMENT] = [0; MAX_SEGMENT];
+use super::lane::{Announced, Asking, Lane, MAX_SEGMENT, Pass, Traffic, placeholder};
 
 /// Most bytes that are read at once for somebody who wants to see a segment's bytes.
 const FLAT: usize = 64 * 1024;
-
-/// Whether a slice belongs to a placeholder, be it an empty one.
-fn is_of_placeholder(slice: &[u8]) -> bool {
-    PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
-}
-
-/// Whether a slice stands for file bytes.
-fn is_placeholder(slice: &[u8]) -> bool {
-    !slice.is_empty() && is_of_placeholder(slice)
-}
 
 /// Fills the rest of a write with slices of no bytes, so that what is behind a segment cannot be
 /// written before it.
@@ -188,7 +172,7 @@ impl FilePart {
         let Some(slice) = slices.first_mut() else {
             return 0;
         };
-        *slice = IoSlice::new(&PLACEHOLDER[..self.left]);
+        *slice = IoSlice::new(placeholder(self.left));
         self.shown.store(true, Ordering::Relaxed);
         self.traffic.announce(Announced {
             file: Arc::clone(&self.file),
@@ -203,7 +187,7 @@ impl FilePart {
         if let Some((first, rest)) = slices.split_first_mut() {
             *first = IoSlice::new(self.pass.mark());
             // Of the placeholder, so that the writer of another lane knows that this is not for it.
-            close_off(rest, &PLACEHOLDER[..0]);
+            close_off(rest, placeholder(0));
             let (length, more) = (self.left, self.more);
             let pass = Arc::clone(&self.pass);
             self.traffic.ask(Asking { pass, length, more });
@@ -259,290 +243,11 @@ impl Buf for Segment {
     }
 }
 
-/// What tells one body from all others, and whether its lane's writer has seen it.
-#[derive(Debug, Default)]
-struct Pass {
-    known: AtomicBool,
-    /// Its address is the body's mark, and nobody else's for as long as somebody holds the pass.
-    place: u8,
-}
-
-impl Pass {
-    fn mark(&self) -> &[u8] {
-        &slice::from_ref(&self.place)[..0]
-    }
-
-    fn is_marked(&self, slice: &[u8]) -> bool {
-        slice.is_empty() && slice.as_ptr() == self.mark().as_ptr()
-    }
-
-    fn is_known(&self) -> bool {
-        self.known.load(Ordering::Acquire)
-    }
-}
-
-/// A segment whose body is not known yet, and whose mark is in the very write that follows.
-#[derive(Debug)]
-struct Asking {
-    pass: Arc<Pass>,
-    length: usize,
-    more: bool,
-}
-
-/// A segment whose placeholder is in the very write that follows.
-#[derive(Debug)]
-pub(crate) struct Announced {
-    pub(crate) file: Arc<File>,
-    pub(crate) offset: u64,
-    pub(crate) length: usize,
-    pub(crate) more: bool,
-}
-
-/// What a write is about.
-#[derive(Debug)]
-pub(crate) enum Collected {
-    /// Nothing but memory.
-    Memory,
-    /// So many slices of memory, and behind them a body that has just become known: the next write
-    /// has its first segment, of this length, and `more` of the response behind that.
-    Beginning {
-        before: usize,
-        length: usize,
-        more: bool,
-    },
-    /// So many slices of memory, then so many bytes of the segment.
-    Segment {
-        before: usize,
-        length: usize,
-        segment: Announced,
-    },
-}
-
-/// The way of file segments from a body to its connection's writer. A
-/// [`ZeroCopyStream`](crate::server::ZeroCopyStream) gives out its own, and nobody else makes one:
-///
-/// ```
-/// fn lane_of(stream: &tonearm::server::ZeroCopyStream) -> Option<tonearm::body::Lane> {
-///     stream.lane()
-/// }
-/// ```
-///
-/// ```compile_fail
-/// fn lane_of(_: &tonearm::server::ZeroCopyStream) -> Option<tonearm::body::Lane> {
-///     Some(tonearm::body::Lane::default())
-/// }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Lane {
-    traffic: Arc<Traffic>,
-    /// Of the one body that has this clone, from its first segment on.
-    pass: OnceLock<Arc<Pass>>,
-}
-
-#[derive(Debug, Default)]
-struct Traffic {
-    announcements: Mutex<Announcements>,
-    /// There are announcements: without any, the lock is left alone.
-    waiting: AtomicBool,
-    /// The writer is gone.
-    closed: AtomicBool,
-    /// Promised bytes could not be had.
-    broken: AtomicBool,
-    copied: AtomicU64,
-    /// Bytes that were sent, and that no segment was advanced by yet.
-    unsettled: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Announcements {
-    segments: VecDeque<Announced>,
-    asking: Vec<Asking>,
-}
-
-impl Lane {
-    /// Whether there is still a writer at its end.
-    pub(super) fn is_open(&self) -> bool {
-        !self.traffic.is_closed()
-    }
-
-    /// Whether promised bytes could not be had.
-    pub(super) fn is_broken(&self) -> bool {
-        self.traffic.is_broken()
-    }
-
-    /// Bytes of file segments that were read into memory because somebody looked at them.
-    #[must_use]
-    pub fn copied(&self) -> u64 {
-        self.traffic.copied.load(Ordering::Relaxed)
-    }
-}
-
-impl Traffic {
-    fn announcements(&self) -> MutexGuard<'_, Announcements> {
-        // Nothing that holds the lock can panic half-way.
-        self.announcements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announce(&self, segment: Announced) {
-        self.announcements().segments.push_back(segment);
-        self.waiting.store(true, Ordering::Release);
-    }
-
-    fn ask(&self, asking: Asking) {
-        self.announcements().asking.push(asking);
-        self.waiting.store(true, Ordering::Release);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
-    }
-
-    /// Ends the connection with the next write: promised bytes cannot be had.
-    fn break_off(&self) {
-        self.broken.store(true, Ordering::Release);
-    }
-
-    fn count_copied(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.copied.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// A segment was advanced by bytes of its placeholder: the writer has sent as many, or somebody
-    /// else took the placeholder for bytes.
-    fn settle(&self, count: usize) {
-        let sent = |unsettled: usize| unsettled.checked_sub(count);
-        let settled = self
-            .unsettled
-            .try_update(Ordering::AcqRel, Ordering::Acquire, sent);
-        if settled.is_err() {
-            self.break_off();
-        }
-    }
-}
-
-impl Announcements {
-    fn find(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Collected> {
-        for (before, slice) in slices.iter().enumerate() {
-            if is_placeholder(slice) {
-                return self.first_segment(slices, before);
-            }
-            if let Some(asking) = self.asking.iter().find(|one| one.pass.is_marked(slice))
-                && self.segments.is_empty()
-            {
-                asking.pass.known.store(true, Ordering::Release);
-                let (length, more) = (asking.length, asking.more);
-                return Ok(Collected::Beginning {
-                    before,
-                    length,
-                    more,
-                });
-            }
-            if is_of_placeholder(slice) {
-                return Err(mismatch());
-            }
-        }
-        if self.segments.is_empty() {
-            Ok(Collected::Memory)
-        } else {
-            Err(mismatch())
-        }
-    }
-
-    /// The segment of the first placeholder, if each of them has one.
-    fn first_segment(&mut self, slices: &[IoSlice<'_>], before: usize) -> io::Result<Collected> {
-        let placeholders = slices.iter().filter(|slice| is_placeholder(slice)).count();
-        // A slice may be shorter than its segment, where whoever writes has a limit of its own.
-        let length = slices[before].len();
-        let all = placeholders == self.segments.len();
-        match self.segments.pop_front() {
-            Some(segment) if all && segment.length >= length => Ok(Collected::Segment {
-                before,
-                length,
-                segment,
-            }),
-            _ => Err(mismatch()),
-        }
-    }
-
-    /// Keeps their room.
-    fn clear(&mut self) {
-        self.segments.clear();
-        self.asking.clear();
-    }
-}
-
-/// The writer's end of a lane, which closes with it.
-#[derive(Debug, Default)]
-pub(crate) struct Terminus(Arc<Traffic>);
-
-impl Terminus {
-    pub(crate) fn lane(&self) -> Lane {
-        Lane {
-            traffic: Arc::clone(&self.0),
-            pass: OnceLock::new(),
-        }
-    }
-
-    /// What these slices are about; all that was announced since the last call is in them.
-    ///
-    /// # Errors
-    /// Placeholders and segments do not fit each other, or promised bytes could not be had: nothing
-    /// may be sent.
-    pub(crate) fn collect(&self, slices: &[IoSlice<'_>]) -> io::Result<Collected> {
-        if self.0.is_broken() {
-            return Err(io::Error::other("promised bytes could not be read"));
-        }
-        if self.0.unsettled.load(Ordering::Acquire) > 0 {
-            // What was sent would be sent again.
-            self.0.break_off();
-            return Err(mismatch());
-        }
-        if !self.0.waiting.swap(false, Ordering::AcqRel) {
-            let foreign = slices.iter().any(|slice| is_of_placeholder(slice));
-            return if foreign {
-                Err(mismatch())
-            } else {
-                Ok(Collected::Memory)
-            };
-        }
-        let mut announcements = self.0.announcements();
-        let collected = announcements.find(slices);
-        announcements.clear();
-        collected
-    }
-
-    /// So many bytes of a segment are sent.
-    pub(crate) fn sent(&self, count: usize) {
-        self.0.unsettled.fetch_add(count, Ordering::AcqRel);
-    }
-
-    /// Ends the connection with the next write: promised bytes cannot be had.
-    pub(crate) fn break_off(&self) {
-        self.0.break_off();
-    }
-}
-
-impl Drop for Terminus {
-    fn drop(&mut self) {
-        self.0.closed.store(true, Ordering::Release);
-    }
-}
-
-/// Placeholders and segments that do not fit each other: nothing may be sent.
-fn mismatch() -> io::Error {
-    io::Error::other("a placeholder without its file segment")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{self, Write as _};
 
+    use super::super::lane::{Collected, Terminus};
     use super::*;
 
     const LENGTH: usize = 100_000;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::turns::{Turn, Turns};
 use super::{UNSENT, UNSENT_OF_DOWNLOAD, instant, set_unsent};
 use crate::body::Lane;
-use crate::body::segment::{Announced, Collected, Terminus};
+use crate::body::lane::{Announced, Collected, Terminus};
 
 /// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
 const MOST_AT_ONCE: usize = 1024 * 1024;
