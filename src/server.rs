@@ -7,6 +7,7 @@ mod connection;
 mod frames;
 mod front;
 mod http2;
+mod lines;
 mod proxy;
 mod pulse;
 mod share;

@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::{Cut, Failed, Front};
 use super::http2::http2;
+use super::lines::Seen;
 use super::pulse::Pulse;
 use super::share::Place;
 use super::turns::Turns;
 use super::vigil::{Call, Vigil};
-use super::wire::{Protocol, Seen, Wire};
+use super::wire::{Protocol, Wire};
 use super::{Arrival, Handler, Settings, date, instant, now};
 use crate::body::{FileBody, Lane};
 
