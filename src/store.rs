@@ -20,6 +20,7 @@ mod place;
 mod pool;
 mod record;
 mod scrub;
+mod stored;
 mod upload;
 
 use std::fs::File;
@@ -27,8 +28,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::beneath::{Patience, would_wait};
-use self::cache::Held;
 pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::error::StoreError;
 pub use self::handle::{Handle, Version};
@@ -44,11 +43,10 @@ pub use self::object::{
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{Claim, FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
+pub use self::stored::{Source, Stored};
 pub use self::upload::Upload;
 
 use crate::recording::{MediaPath, MediaType, RecordingId, UnixTime};
-use crate::respond::Described;
-use crate::select::ByteRange;
 use crate::sign::Grant;
 
 /// A place where recordings lie.
@@ -59,66 +57,6 @@ pub enum Store {
     /// A bucket.
     #[cfg(feature = "object")]
     Object(Arc<Object>),
-}
-
-/// A recording's version, and what its bytes are read from.
-///
-/// Fields and bytes come from one open file, or from one version of an object, so that they cannot
-/// be of two.
-#[derive(Debug)]
-pub struct Stored(Kept);
-
-#[derive(Debug)]
-enum Kept {
-    Local(Arc<Held>),
-    #[cfg(feature = "object")]
-    Object(Arc<object::Located>),
-}
-
-impl Stored {
-    /// Length, validators, type, and the fields that say so.
-    #[must_use]
-    pub fn described(&self) -> &Described {
-        match &self.0 {
-            Kept::Local(held) => &held.described,
-            #[cfg(feature = "object")]
-            Kept::Object(located) => &located.described,
-        }
-    }
-
-    /// Gives the bytes up for sending. `first` is the range that is sent first, if any: of a bucket
-    /// it is asked for here, so that what fails does so while the answer can still say it.
-    ///
-    /// # Errors
-    /// [`StoreError`], of a bucket only.
-    #[cfg_attr(
-        not(feature = "object"),
-        expect(
-            clippy::unused_async,
-            unused_variables,
-            reason = "a bucket is waited for, with the feature"
-        )
-    )]
-    pub async fn open(self, first: Option<ByteRange>) -> Result<Source, StoreError> {
-        match self.0 {
-            Kept::Local(held) => Ok(Source::File(held.handle.clone())),
-            #[cfg(feature = "object")]
-            Kept::Object(located) => Box::pin(located.open(first)).await,
-        }
-    }
-}
-
-/// What a body's stored pieces are read from.
-#[derive(Debug)]
-pub enum Source {
-    /// An open file.
-    File(Handle),
-    /// An object, of which a range may be on its way.
-    #[cfg(feature = "object")]
-    Object(Box<Reading>),
-    /// An object by slices that lie on the disk.
-    #[cfg(feature = "object")]
-    Sliced(Box<Sliced>),
 }
 
 /// A recording that others do not publish meanwhile.
@@ -163,23 +101,8 @@ impl Store {
             #[cfg(feature = "object")]
             Self::Object(_) => return Ok(None),
         };
-        let held = match local.held(grant.path(), now, at) {
-            Some(held) => held,
-            None => match local.locate_at_hand(grant, now) {
-                Err(error) if would_wait(&error) => return Ok(None),
-                located => located?,
-            },
-        };
-        grant.check_generation(held.generation)?;
-        if held.is_to_be_renewed(now) && !local.renew(grant.path(), now, Patience::Never) {
-            let (local, path) = (Arc::clone(local), grant.path().to_owned());
-            // Its result is in the cache when it is there; nobody waits for it.
-            drop(tokio::task::spawn_blocking(move || {
-                local.renew(&path, now, Patience::Waits)
-            }));
-        }
-        let source = Source::File(held.handle.clone());
-        Ok(Some((Stored(Kept::Local(held)), source)))
+        let held = local.at_hand(grant, now, at)?;
+        Ok(held.map(|held| (Arc::clone(&held).into(), held.source())))
     }
 
     /// Locates the recording that `grant` opens, and holds the grant against its record.
@@ -194,12 +117,12 @@ impl Store {
             Self::Local(local) => {
                 let (local, grant) = (Arc::clone(local), grant.clone());
                 let held = off_reactor(move || local.locate_timed(&grant, now)).await?;
-                Ok(Stored(Kept::Local(held)))
+                Ok(held.into())
             }
             #[cfg(feature = "object")]
             Self::Object(object) => {
                 let located = object.locate(grant, now).await?;
-                Ok(Stored(Kept::Object(located)))
+                Ok(located.into())
             }
         }
     }

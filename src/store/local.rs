@@ -106,13 +106,35 @@ impl Local {
         self.cache.tidy(now);
     }
 
-    /// [`locate`](Self::locate), as far as it is not likely to wait for a disk: what has to be read of a
-    /// directory is in memory where all that was read of late was there at once.
-    pub(super) fn locate_at_hand(
-        &self,
+    /// The recording of a grant, if it is held open or can be opened without waiting, and what is held
+    /// renewed in time.
+    pub(super) fn at_hand(
+        self: &Arc<Self>,
         grant: &Grant,
         now: UnixTime,
-    ) -> Result<Arc<Held>, StoreError> {
+        at: Option<Instant>,
+    ) -> Result<Option<Arc<Held>>, StoreError> {
+        let held = match self.held(grant.path(), now, at) {
+            Some(held) => held,
+            None => match self.locate_at_hand(grant, now) {
+                Err(error) if would_wait(&error) => return Ok(None),
+                located => located?,
+            },
+        };
+        grant.check_generation(held.generation)?;
+        if held.is_to_be_renewed(now) && !self.renew(grant.path(), now, Patience::Never) {
+            let (local, path) = (Arc::clone(self), grant.path().to_owned());
+            // Its result is in the cache when it is there; nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || {
+                local.renew(&path, now, Patience::Waits)
+            }));
+        }
+        Ok(Some(held))
+    }
+
+    /// [`locate`](Self::locate), as far as it is not likely to wait for a disk: what has to be read of a
+    /// directory is in memory where all that was read of late was there at once.
+    fn locate_at_hand(&self, grant: &Grant, now: UnixTime) -> Result<Arc<Held>, StoreError> {
         if self.pace.is_quick() {
             return self.locate_timed(grant, now);
         }
@@ -147,7 +169,7 @@ impl Local {
 
     /// Looks up again what is held open, or lets go of it. Whether that was done: it is not where it would
     /// have had to wait and must not.
-    pub(super) fn renew(&self, path: &str, now: UnixTime, patience: Patience) -> bool {
+    fn renew(&self, path: &str, now: UnixTime, patience: Patience) -> bool {
         match self.look_up(path, now, patience, |_| Ok(())) {
             Err(error) if patience == Patience::Never && would_wait(&error) => return false,
             Err(error) => {
