@@ -16,11 +16,11 @@ mod request;
 mod resolver;
 #[cfg(feature = "otel")]
 mod spans;
+mod step;
 mod trace;
 mod unread;
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -38,6 +38,7 @@ pub use self::forwarded::{Field, Forwarding};
 pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
 pub use self::resolver::Resolver;
+use self::step::Step;
 use self::unread::discard;
 use crate::body::FileBody;
 use crate::edge::VERIFY_PATH;
@@ -45,15 +46,14 @@ use crate::edge::VERIFY_PATH;
 use crate::edge::cdn::Signer;
 use crate::ingest::{self, Ingest};
 use crate::metrics::{Keys, Metrics};
-use crate::recording::{MediaPath, RecordingId, UnixTime};
+use crate::recording::{MediaPath, UnixTime};
 use crate::reject::{ALLOW, Rejection};
 use crate::respond::{Answer, Described, Keeper, Terms, options, preflight, respond};
-use crate::route::{self, BadQuestion, Route};
+use crate::route::{self, Route};
 use crate::select::select;
 use crate::server::{Arrival, Cut, Handler};
 use crate::sign::{
-    Audience, Grant, Key, Keyring, MAX_TARGET, Policy, Refusal, SignedRequest, check_path, pull,
-    verify,
+    Audience, Grant, Key, Keyring, Policy, Refusal, SignedRequest, check_path, pull, verify,
 };
 use crate::store::{Source, Store, StoreError};
 
@@ -80,25 +80,6 @@ pub struct App {
 
 /// An answer, and what its stored pieces are read from.
 type Outgoing = (Answer, Option<Source>);
-
-/// An answer that is there, or that has to be waited for. A seek in a recording that is held open waits for
-/// nothing, and so has no future to be moved about.
-enum Step<'a> {
-    Now(Result<Outgoing, Rejection>),
-    Later(Pin<Box<dyn Future<Output = Result<Outgoing, Rejection>> + Send + 'a>>),
-}
-
-impl<'a> Step<'a> {
-    fn later(answer: impl Future<Output = Result<Outgoing, Rejection>> + Send + 'a) -> Self {
-        Self::Later(Box::pin(answer))
-    }
-}
-
-impl From<Result<Outgoing, Rejection>> for Step<'_> {
-    fn from(answer: Result<Outgoing, Rejection>) -> Self {
-        Self::Now(answer)
-    }
-}
 
 impl App {
     /// Puts the parts together.
@@ -217,7 +198,7 @@ impl App {
                 entry.route = route.name();
                 Step::later(take_in(ingest, route, head, content, arrival))
             }
-            None => match asked(head, arrival) {
+            None => match Effective::answerable(head, arrival) {
                 Ok(request) => self.answer(request, arrival, entry),
                 Err(rejection) => Err(rejection).into(),
             },
@@ -289,23 +270,6 @@ impl App {
             }
             Route::Nothing => Err(Rejection::NoRoute).into(),
         }
-    }
-
-    async fn resolved(
-        &self,
-        question: Result<RecordingId, BadQuestion>,
-        request: Effective<'_>,
-        arrival: &Arrival,
-    ) -> Result<Outgoing, Rejection> {
-        let answer = match question {
-            Ok(question) => self.resolve(&question, &request, arrival).await,
-            Err(bad) => Err(bad.into()),
-        };
-        self.metrics.question(match &answer {
-            Ok(_) => "answered",
-            Err(rejection) => rejection.kind(),
-        });
-        answer
     }
 
     /// The way of a recording.
@@ -409,24 +373,6 @@ impl App {
             tracing::error!(reason = %rejection.reason(), "a request failed on our side");
         }
     }
-}
-
-/// The request, if it is one that can be answered at all.
-fn asked<'a>(head: &'a Parts, arrival: &Arrival) -> Result<Effective<'a>, Rejection> {
-    let request = Effective::of(head, arrival)?;
-    if request.target == "*" {
-        return Ok(request);
-    }
-    if !matches!(
-        *request.method,
-        Method::GET | Method::HEAD | Method::OPTIONS
-    ) {
-        return Err(Refusal::Method.into());
-    }
-    if request.target.len() > MAX_TARGET {
-        return Err(Refusal::TooLong.into());
-    }
-    Ok(request)
 }
 
 /// What is said of a recording: which of its bytes, under which fields.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Version, header};
 use super::base_url::is_host;
 use crate::reject::Rejection;
 use crate::server::Arrival;
-use crate::sign::split_target;
+use crate::sign::{MAX_TARGET, Refusal, split_target};
 
 /// Most bytes of field names and values.
 const MAX_FIELDS: usize = 16 * 1024;
@@ -28,6 +28,24 @@ pub(super) struct Effective<'a> {
 }
 
 impl<'a> Effective<'a> {
+    /// The request, if it is one that can be answered at all.
+    pub(super) fn answerable(head: &'a Parts, arrival: &Arrival) -> Result<Self, Rejection> {
+        let request = Self::of(head, arrival)?;
+        if request.target == "*" {
+            return Ok(request);
+        }
+        if !matches!(
+            *request.method,
+            Method::GET | Method::HEAD | Method::OPTIONS
+        ) {
+            return Err(Refusal::Method.into());
+        }
+        if request.target.len() > MAX_TARGET {
+            return Err(Refusal::TooLong.into());
+        }
+        Ok(request)
+    }
+
     pub(super) fn of(head: &'a Parts, arrival: &Arrival) -> Result<Self, Rejection> {
         check_framing(head, arrival)?;
         let host = host(head)?;

@@ -14,7 +14,7 @@ use super::{App, BaseUrl, Outgoing};
 use crate::recording::{Id, RecordingId, UnixTime};
 use crate::reject::Rejection;
 use crate::respond::json;
-use crate::route::Template;
+use crate::route::{BadQuestion, Template};
 use crate::server::Arrival;
 use crate::sign::{Claims, mint};
 use crate::store::Found;
@@ -59,8 +59,26 @@ struct Resolved {
 }
 
 impl App {
+    /// The answer to what was asked, counted.
+    pub(super) async fn resolved(
+        &self,
+        question: Result<RecordingId, BadQuestion>,
+        request: Effective<'_>,
+        arrival: &Arrival,
+    ) -> Result<Outgoing, Rejection> {
+        let answer = match question {
+            Ok(question) => self.resolve(&question, &request, arrival).await,
+            Err(bad) => Err(bad.into()),
+        };
+        self.metrics.question(match &answer {
+            Ok(_) => "answered",
+            Err(rejection) => rejection.kind(),
+        });
+        answer
+    }
+
     /// The answer to HubSpot's question: a URL that opens this recording for a while.
-    pub(super) async fn resolve(
+    async fn resolve(
         &self,
         id: &RecordingId,
         request: &Effective<'_>,
