@@ -72,8 +72,9 @@ struct Seen {
     uncopied: AtomicUsize,
 }
 
-/// A writer that is looked at: no 64 bytes of a recording are zeros, all of a placeholder are.
-struct Watched(ZeroCopyStream, Arc<Seen>);
+/// A writer that is looked at: no 64 bytes of a recording are zeros, all of a placeholder are. It may hide
+/// that it writes vectored.
+struct Watched(ZeroCopyStream, Arc<Seen>, bool);
 
 impl AsyncRead for Watched {
     fn poll_read(
@@ -110,7 +111,7 @@ impl AsyncWrite for Watched {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.2 && self.0.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -169,37 +170,6 @@ impl Body for Cut {
     }
 }
 
-/// A writer that hides what the one below it can do.
-struct Plain(ZeroCopyStream);
-
-impl AsyncRead for Plain {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Plain {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// One connection of a hyper server that is not tonearm's, answering every request with the file,
 /// which is cut meanwhile to so many bytes.
 async fn serve(stream: TcpStream, file: PathBuf, way: Way, cut: Option<u64>, seen: Arc<Seen>) {
@@ -214,7 +184,8 @@ async fn serve(stream: TcpStream, file: PathBuf, way: Way, cut: Option<u64>, see
     });
     let mut http1 = hyper::server::conn::http1::Builder::new();
     http1.writev(true);
-    let watched = |stream| TokioIo::new(Watched(stream, Arc::clone(&seen)));
+    let vectored = way != Way::NotVectored;
+    let watched = |stream| TokioIo::new(Watched(stream, Arc::clone(&seen), vectored));
     // A client that has what it wants goes away.
     let _ = match way {
         Way::Lane | Way::NoLane => http1.serve_connection(watched(stream), service).await,
@@ -224,9 +195,7 @@ async fn serve(stream: TcpStream, file: PathBuf, way: Way, cut: Option<u64>, see
         }
         Way::NotVectored => {
             let http1 = hyper::server::conn::http1::Builder::new();
-            http1
-                .serve_connection(TokioIo::new(Plain(stream)), service)
-                .await
+            http1.serve_connection(watched(stream), service).await
         }
         Way::Http2 => {
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -516,6 +485,10 @@ struct Embedded {
     addr: SocketAddr,
     seen: Arc<Seen>,
     /// How many threads the blocking pool has begun.
+    #[cfg_attr(
+        not(feature = "cli"),
+        expect(dead_code, reason = "for the file that is cold")
+    )]
     threads: Arc<AtomicUsize>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -595,7 +568,7 @@ async fn serve_watched(stream: TcpStream, file: PathBuf, seen: Arc<Seen>) {
     // A client that has what it wants goes away.
     let _ = hyper::server::conn::http1::Builder::new()
         .writev(true)
-        .serve_connection(TokioIo::new(Watched(stream, seen)), service)
+        .serve_connection(TokioIo::new(Watched(stream, seen, true)), service)
         .await;
 }
 
@@ -874,7 +847,7 @@ fn the_last_byte_of_a_response_leaves_at_once_whatever_went_before_it() {
 }
 
 /// Whether none of a file lies in the page cache any more; waits for the disk to have it.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 fn evict(file: &File) -> bool {
     use rustix::fs::{Advice, fadvise};
     use rustix::io::{ReadWriteFlags, preadv2};

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::admin::run_times;
-use crate::harness::program::{Place, Program};
+use crate::harness::program::{Place, Program, ask};
 use crate::harness::{OWNER, pattern};
 
 /// Milliseconds that the workers run while something else goes on.
@@ -47,4 +47,29 @@ fn a_reader_who_stops_costs_no_processor() {
     for (mut client, taken) in clients {
         assert!(client.exactly(LENGTH - taken) == bytes[taken..]);
     }
+}
+
+/// Whoever asks for what is in memory feels nothing of whoever waits for the disk.
+#[test]
+fn who_waits_for_the_disk_steps_back() {
+    let place = Place::new();
+    place.put("call.wav", &pattern(1000));
+    let program = place.serve_with(&["--workers", "1"], &[]);
+    // A question is answered from the disk.
+    let question = "/retrieve/authenticated/recordings/call?appId=12345&externalAccountId=acc";
+    ask(program.public, "GET", question, &[]);
+    let nice = |wanted: &str| -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap();
+        let stats = tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        // proc_pid_stat(5): the name stands in parentheses, and nice is the 17th behind it.
+        let named = stats.filter_map(|stat| {
+            let (name, rest) = stat.split_once(") ")?;
+            let is_it = name.ends_with(&format!("({wanted}"));
+            is_it.then(|| rest.split(' ').nth(16).unwrap().to_owned())
+        });
+        named.collect()
+    };
+    assert_eq!(nice("worker"), ["0"]);
+    assert!(nice("tokio-rt-worker").contains(&"10".to_owned()));
 }
