@@ -35,8 +35,11 @@ const SMALL: u64 = 16 * 1024;
 const FIRST_WINDOW: u64 = 256 * 1024;
 /// The same, where it is read into memory.
 const FIRST_READ: u64 = 64 * 1024;
-/// Size of the largest window.
-const LARGEST_WINDOW: u64 = 1024 * 1024;
+/// Size of the first window of a range with an end: who asked for it wants it.
+const WINDOW: u64 = 1024 * 1024;
+/// Size of the largest window. The larger, the less a download costs, and the longer a slow reader has a file
+/// sent to him that is not looked at again.
+const LARGEST_WINDOW: u64 = 2 * WINDOW;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +260,7 @@ impl Sending {
         }
         // What ends where the file ends was most likely asked for without an end.
         let (smallest, largest) = match self.lane {
-            Some(_) if range.last + 1 < self.length => (LARGEST_WINDOW, LARGEST_WINDOW),
+            Some(_) if range.last + 1 < self.length => (WINDOW, LARGEST_WINDOW),
             Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
             None => (FIRST_READ.min(self.largest_read), self.largest_read),
         };

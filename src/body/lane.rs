@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Longest file segment, in bytes.
-pub const MAX_SEGMENT: usize = 1 << 20;
+pub const MAX_SEGMENT: usize = 1 << 21;
 
 /// What stands for file bytes in a vectored write. Never read: it costs address space only.
 static PLACEHOLDER: [u8; MAX_SEGMENT] = [0; MAX_SEGMENT];

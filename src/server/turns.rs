@@ -19,9 +19,9 @@ pub(super) const DOWNLOAD_FROM: usize = 1024 * 1024;
 /// What a download may send in a turn while others wait.
 const LEAST: usize = 256 * 1024;
 /// What it may send in a turn while nobody does.
-const MOST: usize = 1024 * 1024;
-/// Most downloads that are let through in one round.
-const MOST_A_ROUND: usize = 64;
+const MOST: usize = 4 * 1024 * 1024;
+/// Most downloads that are let through in one round: whoever seeks next waits for all of them.
+const MOST_A_ROUND: usize = 16;
 
 /// The line of one runtime's downloads.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use crate::body::Lane;
 use crate::body::lane::{Announced, Collected, Terminus};
 
 /// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
-const MOST_AT_ONCE: usize = 1024 * 1024;
+const MOST_AT_ONCE: usize = 2 * 1024 * 1024;
 
 /// Responses from about this size on are sent corked: the kernel then makes full packets of them,
 /// which saves more than it costs. Below, a corked end waits for an acknowledgement.

@@ -139,14 +139,16 @@ impl Handle {
         Buffer::of(length).filled(fill).ok()
     }
 
-    /// Whether a range is likely to lie in the page cache: asks for its first and its last byte,
-    /// since the kernel reads and forgets in stretches. Of a file that always was there, one range
+    /// Whether a range is likely to lie in the page cache: asks for its last byte, its first, and one in each
+    /// megabyte, since the kernel reads and forgets in stretches. Of a file that always was there, one range
     /// in a few is asked for; the first that is missing has all asked for again.
     pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
         /// So many in a row are trusted.
         const TRUSTED: u32 = 32;
         /// Of those, one in so many is asked for.
         const SAMPLED: u32 = 16;
+        /// Bytes between those that are asked for.
+        const STRIDE: usize = 1024 * 1024;
         // Whether one is counted twice is no matter, and a locked addition is.
         let hits = self.hits.load(Ordering::Relaxed);
         self.hits.store(hits.wrapping_add(1), Ordering::Relaxed);
@@ -154,7 +156,7 @@ impl Handle {
             return true;
         }
         let there = |offset| self.read_now(&mut [0], offset) == Some(1);
-        let cached = there(range.last) && there(range.first);
+        let cached = there(range.last) && (range.first..range.last).step_by(STRIDE).all(there);
         if !cached {
             self.hits.store(0, Ordering::Relaxed);
         }
