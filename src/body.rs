@@ -101,7 +101,10 @@ struct Sending {
     supply: Supply,
     lane: Option<Lane>,
     work: Option<Work>,
+    /// Size of the next window, were it neither the first nor the last.
     window: u64,
+    /// A window was not in the page cache: the next ones are likely not to be there either.
+    is_cold: bool,
     /// Most that is read into memory at once.
     largest_read: u64,
     promised: u64,
@@ -200,6 +203,7 @@ impl FileBody {
             lane: None,
             work: None,
             window: 0,
+            is_cold: false,
             largest_read: LARGEST_READ,
             sent: 0,
             failed: false,
@@ -248,11 +252,11 @@ impl FileBody {
 }
 
 impl Sending {
-    /// Takes the next window off the front of the pieces, if a stored range is there whose bytes lie
-    /// in the open file: where they do.
-    fn take_window(&mut self) -> Option<ByteRange> {
+    /// Where the next window lies in the open file, and how large it might have been; `None` where no stored
+    /// range is next whose bytes lie there.
+    fn next_window(&self) -> Option<(ByteRange, u64)> {
         let extent = self.extent;
-        let Some(Piece::Stored(range)) = self.pieces.get_mut(self.through) else {
+        let Some(Piece::Stored(range)) = self.pieces.get(self.through) else {
             return None;
         };
         if !(extent.first..=extent.last).contains(&range.first) {
@@ -266,16 +270,24 @@ impl Sending {
         };
         let size = self.window.clamp(smallest, largest);
         let last = range.last.min(range.first.saturating_add(size - 1));
-        let last = last.min(extent.last);
         let window = ByteRange {
             first: range.first - extent.first,
-            last: last - extent.first,
+            last: last.min(extent.last) - extent.first,
         };
+        Some((window, size))
+    }
+
+    /// Takes the next window off the front of the pieces.
+    fn take_window(&mut self) -> Option<ByteRange> {
+        let (window, size) = self.next_window()?;
         self.window = size.saturating_mul(2);
-        if last == range.last {
-            self.through += 1;
-        } else {
-            range.first = last + 1;
+        if let Some(Piece::Stored(range)) = self.pieces.get_mut(self.through) {
+            let last = window.last + self.extent.first;
+            if last == range.last {
+                self.through += 1;
+            } else {
+                range.first = last + 1;
+            }
         }
         Some(window)
     }
@@ -374,10 +386,17 @@ impl Sending {
             return None;
         };
         if handle.is_cached(window) {
+            if self.is_cold
+                && let Some((next, _)) = self.next_window()
+            {
+                work::ask_for(handle, next);
+            }
             let segment = self.segment(handle, window, lane);
             return Some(self.check(handle).map(|()| segment));
         }
-        self.work = Some(Work::warm(handle, window));
+        let next = self.next_window().map(|(next, _)| next);
+        self.work = Some(Work::warm(handle, window, next));
+        self.is_cold = true;
         None
     }
 

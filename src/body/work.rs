@@ -19,6 +19,12 @@ pub(super) enum Work {
     Warm(ByteRange, JoinHandle<io::Result<()>>),
 }
 
+/// Has the disk begin to read a window, of which nobody is told.
+pub(super) fn ask_for(handle: &Handle, window: ByteRange) {
+    let handle = handle.clone();
+    drop(spawn_blocking(move || handle.ask_for(window)));
+}
+
 /// What the blocking pool has done.
 pub(super) enum Done {
     Read(Bytes),
@@ -32,10 +38,10 @@ impl Work {
         Self::Read(spawn_blocking(move || handle.read(window)))
     }
 
-    /// Begins to bring a window into the page cache.
-    pub(super) fn warm(handle: &Handle, window: ByteRange) -> Self {
+    /// Begins to bring a window into the page cache; `next` may come as well.
+    pub(super) fn warm(handle: &Handle, window: ByteRange, next: Option<ByteRange>) -> Self {
         let handle = handle.clone();
-        Self::Warm(window, spawn_blocking(move || handle.warm(window)))
+        Self::Warm(window, spawn_blocking(move || handle.warm(window, next)))
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Done>> {

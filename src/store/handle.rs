@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::yield_now;
 
 use bytes::Bytes;
 use rustix::fs::{Stat, fstat};
@@ -108,13 +109,17 @@ impl Handle {
         })
     }
 
-    /// Brings a range into the page cache.
+    /// Brings a range into the page cache, and has the disk begin with `next`, which is not waited for.
+    ///
+    /// In steps, between which whoever serves connections on the same core has its turn: a reader that is left
+    /// to the kernel's own reading ahead takes the core for milliseconds at a time.
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) fn warm(&self, range: ByteRange) -> io::Result<()> {
+    pub(crate) fn warm(&self, range: ByteRange, next: Option<ByteRange>) -> io::Result<()> {
         /// Read to be thrown away, at a size that costs little memory.
         const SINK: usize = 64 * 1024;
+        self.ask_for(range);
         let mut sink = vec![0; SINK];
         let mut offset = range.first;
         while offset <= range.last {
@@ -122,6 +127,10 @@ impl Handle {
             let part = &mut sink[..left.min(SINK)];
             self.file.read_exact_at(part, offset)?;
             offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
+            yield_now();
+        }
+        if let Some(next) = next {
+            self.ask_for(next);
         }
         Ok(())
     }
@@ -163,6 +172,23 @@ impl Handle {
         cached
     }
 
+    /// Has the disk begin to read a range, without waiting for it.
+    pub(crate) fn ask_for(&self, range: ByteRange) {
+        use std::num::NonZero;
+
+        use rustix::fs::{Advice, fadvise};
+
+        const STEP: u64 = 128 * 1024;
+        let mut offset = range.first;
+        while offset <= range.last {
+            let length = STEP.min(range.last - offset + 1);
+            // What cannot be had early is read when it is needed.
+            let _ = fadvise(&self.file, offset, NonZero::new(length), Advice::WillNeed);
+            offset += length;
+            yield_now();
+        }
+    }
+
     /// Reads what is in the page cache; `None` where the disk would have to be asked.
     fn read_now(&self, buffer: &mut [u8], offset: u64) -> Option<usize> {
         use rustix::io::ReadWriteFlags;
@@ -181,6 +207,8 @@ impl Handle {
     pub(crate) fn is_cached(&self, _: ByteRange) -> bool {
         false
     }
+
+    pub(crate) fn ask_for(&self, _: ByteRange) {}
 }
 
 #[cfg(test)]
