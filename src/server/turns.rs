@@ -2,19 +2,16 @@
 //!
 //! A response that has already sent a good part is a download; one that has not is somebody's seek.
 //! Downloads stand in a line, and a few of them are let through once per round of the scheduler, so
-//! that between any two everybody else who is ready has been served. While nobody seeks, more are
-//! let through, each with more; when a seek comes, and for a while behind it, one at a time. Nobody
-//! starves: the line moves with every round.
+//! that between any two everybody else who is ready has been served. While nobody else is, more are
+//! let through, each with more; when a seek comes, one at a time. Nobody starves: the line moves
+//! with every round.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-
-use super::instant;
 
 /// A response that has sent so much is a download. Its head does not count, so that a range of a
 /// megabyte does not wait for its last bytes.
@@ -24,32 +21,7 @@ const LEAST: usize = 256 * 1024;
 /// What it may send in a turn while nobody does.
 const MOST: usize = 4 * 1024 * 1024;
 /// Most downloads that are let through in one round: whoever seeks next waits for all of them.
-const MOST_A_ROUND: usize = 16;
-/// Where somebody seeks, others will, or he again: for so long rounds stay narrow.
-const WARY: Duration = Duration::from_millis(10);
-
-/// How many downloads a round lets through, and how much each of them may send.
-#[derive(Debug, Default)]
-struct Round {
-    width: usize,
-    narrow_until: Option<Instant>,
-}
-
-impl Round {
-    /// The next one. `sought` says that somebody else has sent something since the last.
-    fn next(&mut self, sought: bool, now: Instant) -> (usize, usize) {
-        if sought {
-            self.narrow_until = now.checked_add(WARY);
-        }
-        if self.narrow_until.is_some_and(|until| now < until) {
-            self.width = 1;
-            (self.width, LEAST)
-        } else {
-            self.width = MOST_A_ROUND.min(self.width.max(1) * 2);
-            (self.width, MOST)
-        }
-    }
-}
+const MOST_A_ROUND: usize = 4;
 
 /// The line of one runtime's downloads.
 #[derive(Debug, Default)]
@@ -68,15 +40,20 @@ impl Turns {
 
     /// Lets downloads through, round after round.
     pub(super) async fn serve(&self) {
-        let mut round = Round::default();
+        let mut width = 1;
         loop {
             if self.line().is_empty() {
                 self.arrived.notified().await;
             }
             // Comes back when all who were ready have run and the sockets have been asked again.
             tokio::task::yield_now().await;
-            let sought = self.others.swap(0, Ordering::Relaxed) > 0;
-            let (width, allowance) = round.next(sought, instant());
+            let contended = self.others.swap(0, Ordering::Relaxed) > 0;
+            width = if contended {
+                1
+            } else {
+                MOST_A_ROUND.min(width * 2)
+            };
+            let allowance = if contended { LEAST } else { MOST };
             let mut line = self.line();
             for _ in 0..width.min(line.len()) {
                 if let Some((waker, granted)) = line.pop_front() {
@@ -222,20 +199,6 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Pending);
         rounds(&turns, 2);
         assert_eq!(polled(&mut turn), Poll::Ready(MOST));
-    }
-
-    #[test]
-    fn rounds_stay_narrow_for_a_while_behind_a_seek() {
-        let mut round = Round::default();
-        let begin = instant();
-        let mut at = |ms, sought| round.next(sought, begin + Duration::from_millis(ms));
-        assert_eq!([at(0, false), at(0, false)], [(2, MOST), (4, MOST)]);
-        assert_eq!(at(1, true), (1, LEAST));
-        assert_eq!(at(5, true), (1, LEAST));
-        assert_eq!(at(14, false), (1, LEAST));
-        for width in [2, 4, 8, 16, 16] {
-            assert_eq!(at(15, false), (width, MOST));
-        }
     }
 
     #[test]
