@@ -16,6 +16,8 @@ use crate::store::{COLD, Dropper, LARGE, NAMES, Store, WARM};
 const KIB: u64 = 1 << 10;
 /// Listeners and downloads of the mixed workload, and readers of cold files.
 const FEW: usize = 8;
+/// What a whole file takes, a few at once; the slowest servers take ten times as long.
+const A_FILE: Duration = Duration::from_millis(4);
 /// Warm seeks a second beside cold readers.
 const COLD_RATE: f64 = 2000.0;
 /// One response in so many is compared byte by byte.
@@ -387,15 +389,22 @@ impl Bench {
         crowds: &[Crowd],
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Driven> {
-        let warm_up = (self.window / 4).min(Duration::from_millis(300));
-        drive(
-            &server.side,
-            &server.processes,
-            crowds,
-            warm_up,
-            self.window,
-            dropper,
-        )
+        let (warm_up, window) = (self.warm_up(), self.window);
+        let (side, processes) = (&server.side, &server.processes);
+        drive(side, processes, crowds, warm_up, window, dropper)
+    }
+
+    fn warm_up(&self) -> Duration {
+        (self.window / 4).min(Duration::from_millis(300))
+    }
+
+    /// Downloads that begin together fill their sockets together, which tells nothing of the pace behind it:
+    /// this waits until each has had a file or two, and measures for as long again, and longer.
+    fn drive_downloads(&self, server: &Running, downloads: Crowd) -> anyhow::Result<Driven> {
+        let begun = A_FILE * u32::try_from(downloads.listeners)?;
+        let (warm_up, window) = (self.warm_up().max(begun), self.window.max(begun * 2));
+        let (side, processes) = (&server.side, &server.processes);
+        drive(side, processes, &[downloads], warm_up, window, None)
     }
 
     fn closed(
@@ -406,7 +415,10 @@ impl Bench {
         connections: usize,
     ) -> anyhow::Result<Leg> {
         let load = crowd(connections, scenario, size, Pace::Closed);
-        let driven = self.drive(server, &[load], None)?;
+        let driven = match scenario {
+            Scenario::Download => self.drive_downloads(server, load)?,
+            _ => self.drive(server, &[load], None)?,
+        };
         let bytes = driven.bytes_per_second(0);
         let figures = if scenario == Scenario::Download {
             // Whole files that were begun count as far as they came.
