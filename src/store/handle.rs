@@ -238,4 +238,39 @@ mod tests {
         let error = handle.read(beginning).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
+
+    /// Of a file system that has a disk; in one that is memory everything always is there.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_warmed_is_there_then_and_what_is_next_soon() {
+        use std::time::Duration;
+
+        use rustix::fs::{Advice, fadvise, fsync};
+
+        const MIB: u64 = 1 << 20;
+        let named = tempfile::NamedTempFile::new().unwrap();
+        fs::write(named.path(), vec![1; 8 * MIB as usize]).unwrap();
+        let handle = Handle::new(named.reopen().unwrap()).unwrap();
+        fsync(&*handle.file).unwrap();
+        // Nothing is read ahead but what is asked for.
+        fadvise(&*handle.file, 0, None, Advice::Random).unwrap();
+        fadvise(&*handle.file, 0, None, Advice::DontNeed).unwrap();
+        let [first, next, later] = [0, 1, 7].map(|mib| ByteRange {
+            first: mib * MIB,
+            last: (mib + 1) * MIB - 1,
+        });
+        if handle.is_cached(later) {
+            eprintln!("skipped: what was written cannot be made cold here");
+            return;
+        }
+        assert!(!handle.is_cached(first) && !handle.is_cached(next));
+        handle.warm(first, Some(next)).unwrap();
+        assert!(handle.is_cached(first));
+        let soon = (0..5000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            handle.is_cached(next)
+        });
+        assert!(soon);
+        assert!(!handle.is_cached(later));
+    }
 }
