@@ -407,4 +407,28 @@ mod tests {
         assert!(slices.iter().all(|slice| slice.is_empty()));
         assert!(segment.has_remaining());
     }
+
+    #[test]
+    fn a_write_whose_placeholders_and_segments_differ_is_none() {
+        let terminus = Terminus::default();
+        let lane = terminus.lane();
+        // One placeholder, of two that were shown.
+        let (_file, segment) = known(&terminus, &lane);
+        segment.chunks_vectored(&mut [IoSlice::new(&[]); 8]);
+        write(&terminus, &segment).1.unwrap_err();
+        // One that is longer than its segment.
+        segment.chunks_vectored(&mut [IoSlice::new(&[]); 8]);
+        let longer = [IoSlice::new(placeholder(LENGTH + 1))];
+        terminus.collect(&longer).unwrap_err();
+        write(&terminus, &segment).1.unwrap();
+    }
+
+    #[test]
+    fn a_strangers_mark_is_none_where_ones_own_was_to_come() {
+        let (terminus, other) = (Terminus::default(), Terminus::default());
+        let (_file, own) = segment(&terminus.lane());
+        let (_other_file, stranger) = segment(&other.lane());
+        own.chunks_vectored(&mut [IoSlice::new(&[]); 8]);
+        write(&terminus, &stranger).1.unwrap_err();
+    }
 }
