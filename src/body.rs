@@ -6,6 +6,7 @@
 
 pub(crate) mod lane;
 mod segment;
+mod windows;
 mod work;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use smallvec::SmallVec;
 
 pub use self::lane::{Lane, MAX_SEGMENT};
 pub use self::segment::Segment;
+use self::windows::Windows;
 use self::work::{Done, Work};
 use crate::respond::Piece;
 use crate::select::ByteRange;
@@ -31,15 +33,6 @@ use crate::store::{Reading, Sliced};
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
 const SMALL: u64 = 16 * 1024;
-/// Size of the first window of a range without an end: playback often ends soon after it began.
-const FIRST_WINDOW: u64 = 256 * 1024;
-/// The same, where it is read into memory.
-const FIRST_READ: u64 = 64 * 1024;
-/// Size of the first window of a range with an end: who asked for it wants it.
-const WINDOW: u64 = 1024 * 1024;
-/// Size of the largest window. The larger, the less a download costs, and the longer a slow reader has a file
-/// sent to him that is not looked at again.
-const LARGEST_WINDOW: u64 = 2 * WINDOW;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,23 +83,13 @@ pub struct FileBody(Box<Sending>);
 
 /// A body under way. On the heap: hyper moves a response several times before it sends it.
 struct Sending {
-    pieces: SmallVec<[Piece; 1]>,
-    /// How many of them are through.
-    through: usize,
+    windows: Windows,
     handle: Option<Handle>,
-    /// Which of the representation's bytes lie in the file, from its first on.
-    extent: ByteRange,
-    /// Of the representation.
-    length: u64,
     supply: Supply,
     lane: Option<Lane>,
     work: Option<Work>,
-    /// Size of the next window, were it neither the first nor the last.
-    window: u64,
     /// A window was not in the page cache: the next ones are likely not to be there either.
     is_cold: bool,
-    /// Most that is read into memory at once.
-    largest_read: u64,
     promised: u64,
     sent: u64,
     failed: bool,
@@ -194,17 +177,12 @@ impl FileBody {
         };
         Self(Box::new(Sending {
             promised: pieces.iter().map(Piece::len).sum(),
-            pieces,
-            through: 0,
+            windows: Windows::of(pieces, extent, length),
             handle,
-            extent,
-            length,
             supply,
             lane: None,
             work: None,
-            window: 0,
             is_cold: false,
-            largest_read: LARGEST_READ,
             sent: 0,
             failed: false,
             began: None,
@@ -226,6 +204,7 @@ impl FileBody {
             (None, _) => false,
         };
         self.0.lane = lane.filter(|lane| settled && lane.is_open());
+        self.0.windows.on_lane = self.0.lane.is_some();
         self
     }
 
@@ -233,7 +212,7 @@ impl FileBody {
     /// copied. In place: a body is large to be moved.
     pub(crate) fn attach(&mut self, presence: Arc<()>, window: Option<u64>) {
         self.0.presence = Some(presence);
-        self.0.largest_read = window.unwrap_or(LARGEST_READ);
+        self.0.windows.largest_read = window.unwrap_or(LARGEST_READ);
     }
 
     /// Tells at its end how long after `began` the first bytes were handed over.
@@ -252,50 +231,10 @@ impl FileBody {
 }
 
 impl Sending {
-    /// Where the next window lies in the open file, and how large it might have been; `None` where no stored
-    /// range is next whose bytes lie there.
-    fn next_window(&self) -> Option<(ByteRange, u64)> {
-        let extent = self.extent;
-        let Some(Piece::Stored(range)) = self.pieces.get(self.through) else {
-            return None;
-        };
-        if !(extent.first..=extent.last).contains(&range.first) {
-            return None;
-        }
-        // What ends where the file ends was most likely asked for without an end.
-        let (smallest, largest) = match self.lane {
-            Some(_) if range.last + 1 < self.length => (WINDOW, LARGEST_WINDOW),
-            Some(_) => (FIRST_WINDOW, LARGEST_WINDOW),
-            None => (FIRST_READ.min(self.largest_read), self.largest_read),
-        };
-        let size = self.window.clamp(smallest, largest);
-        let last = range.last.min(range.first.saturating_add(size - 1));
-        let window = ByteRange {
-            first: range.first - extent.first,
-            last: last.min(extent.last) - extent.first,
-        };
-        Some((window, size))
-    }
-
-    /// Takes the next window off the front of the pieces.
-    fn take_window(&mut self) -> Option<ByteRange> {
-        let (window, size) = self.next_window()?;
-        self.window = size.saturating_mul(2);
-        if let Some(Piece::Stored(range)) = self.pieces.get_mut(self.through) {
-            let last = window.last + self.extent.first;
-            if last == range.last {
-                self.through += 1;
-            } else {
-                range.first = last + 1;
-            }
-        }
-        Some(window)
-    }
-
     /// Begins to read the next window, if nothing is under way and the next piece is a stored one.
     fn read_ahead(&mut self, handle: &Handle) {
         if self.work.is_none()
-            && let Some(window) = self.take_window()
+            && let Some(window) = self.windows.take()
         {
             self.work = Some(Work::read(handle, window));
         }
@@ -307,11 +246,11 @@ impl Sending {
             self.work = None;
             return Poll::Ready(Some(done.and_then(|done| self.finish(done))));
         }
-        match self.pieces.get_mut(self.through) {
+        match self.windows.piece() {
             None => Poll::Ready(None),
             Some(Piece::Bytes(bytes)) => {
                 let bytes = std::mem::take(bytes);
-                self.through += 1;
+                self.windows.pass();
                 Poll::Ready(Some(Ok(bytes.into())))
             }
             #[cfg(feature = "object")]
@@ -323,14 +262,14 @@ impl Sending {
                     Some(part) => Poll::Ready(Some(part.map(Segment::from))),
                     None => {
                         remote.stream = None;
-                        self.through += 1;
+                        self.windows.pass();
                         self.poll_next(cx)
                     }
                 }
             }
             Some(Piece::Stored(range)) => {
                 let range = *range;
-                if let Some(window) = self.take_window() {
+                if let Some(window) = self.windows.take() {
                     return match self.begin(window) {
                         Some(done) => Poll::Ready(Some(done)),
                         None => self.poll_next(cx),
@@ -352,7 +291,7 @@ impl Sending {
         };
         match ready!(sliced.poll_slice(range, cx))? {
             Some(slice) => {
-                self.extent = slice.extent;
+                self.windows.extent = slice.extent;
                 self.handle = Some(slice.handle);
             }
             // What was begun from slices goes on from the bucket, of the same version.
@@ -387,15 +326,14 @@ impl Sending {
         };
         if handle.is_cached(window) {
             if self.is_cold
-                && let Some((next, _)) = self.next_window()
+                && let Some(next) = self.windows.next()
             {
                 work::ask_for(handle, next);
             }
             let segment = self.segment(handle, window, lane);
             return Some(self.check(handle).map(|()| segment));
         }
-        let next = self.next_window().map(|(next, _)| next);
-        self.work = Some(Work::warm(handle, window, next));
+        self.work = Some(Work::warm(handle, window, self.windows.next()));
         self.is_cold = true;
         None
     }
@@ -403,7 +341,7 @@ impl Sending {
     fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
         // A window is far smaller than any address space.
         let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
-        let (file, more) = (handle.file.clone(), self.through < self.pieces.len());
+        let (file, more) = (handle.file.clone(), !self.windows.is_empty());
         Segment::of_file(file, window.first, length, more, lane)
     }
 

@@ -8,7 +8,8 @@ use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Longest file segment, in bytes.
+/// Longest file segment, in bytes: most that one sendfile(2) sends, so that no connection keeps the others
+/// waiting for long.
 pub const MAX_SEGMENT: usize = 1 << 21;
 
 /// What stands for file bytes in a vectored write. Never read: it costs address space only.

@@ -16,9 +16,6 @@ use super::{UNSENT, UNSENT_OF_DOWNLOAD, instant, set_unsent};
 use crate::body::Lane;
 use crate::body::lane::{Announced, Collected, Terminus};
 
-/// Most bytes of one sendfile(2), so that no connection keeps the others waiting for long.
-const MOST_AT_ONCE: usize = 2 * 1024 * 1024;
-
 /// Responses from about this size on are sent corked: the kernel then makes full packets of them,
 /// which saves more than it costs. Below, a corked end waits for an acknowledgement.
 const CORKED_FROM: usize = 128 * 1024;
@@ -130,7 +127,7 @@ impl ZeroCopyStream {
         if before < memory.iter().map(|slice| slice.len()).sum() {
             return Ok(before);
         }
-        match sendfile(&self.stream, segment, length.min(MOST_AT_ONCE)) {
+        match sendfile(&self.stream, segment, length) {
             Ok(0) => {
                 self.lane.break_off();
                 Err(io::ErrorKind::UnexpectedEof.into())

@@ -399,7 +399,7 @@ impl Bench {
     }
 
     /// Downloads that begin together fill their sockets together, which tells nothing of the pace behind it:
-    /// this waits until each has had a file or two, and measures for as long again, and longer.
+    /// this waits until each has had a file or two, of a slow server a part of one, and measures for twice as long.
     fn drive_downloads(&self, server: &Running, downloads: Crowd) -> anyhow::Result<Driven> {
         let begun = A_FILE * u32::try_from(downloads.listeners)?;
         let (warm_up, window) = (self.warm_up().max(begun), self.window.max(begun * 2));

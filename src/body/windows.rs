@@ -1,0 +1,108 @@
+//! What of a body is still to be sent, and how much of it at once.
+
+use smallvec::SmallVec;
+
+use crate::respond::Piece;
+use crate::select::ByteRange;
+use crate::store::LARGEST_READ;
+
+/// Size of the first window of a range without an end: playback often ends soon after it began.
+const FIRST_WINDOW: u64 = 256 * 1024;
+/// The same, where it is read into memory.
+const FIRST_READ: u64 = 64 * 1024;
+/// Size of the first window of a range with an end: who asked for it wants it.
+const WINDOW: u64 = 1024 * 1024;
+/// Size of the largest window. The larger, the less a download costs, and the longer a slow reader has a file
+/// sent to him that is not looked at again.
+const LARGEST_WINDOW: u64 = 2 * WINDOW;
+
+/// The pieces of a body, of which the stored ones are sent window by window.
+pub(super) struct Windows {
+    pieces: SmallVec<[Piece; 1]>,
+    /// How many of them are through.
+    through: usize,
+    /// Which of the representation's bytes lie in the open file, from its first on.
+    pub(super) extent: ByteRange,
+    /// Of the representation.
+    length: u64,
+    /// Twice the size of the last window.
+    twice: u64,
+    /// They are sent out of the page cache, and not read into memory.
+    pub(super) on_lane: bool,
+    /// Most that is read into memory at once.
+    pub(super) largest_read: u64,
+}
+
+impl Windows {
+    pub(super) fn of(pieces: SmallVec<[Piece; 1]>, extent: ByteRange, length: u64) -> Self {
+        Self {
+            pieces,
+            through: 0,
+            extent,
+            length,
+            twice: 0,
+            on_lane: false,
+            largest_read: LARGEST_READ,
+        }
+    }
+
+    /// The piece that is being sent.
+    pub(super) fn piece(&mut self) -> Option<&mut Piece> {
+        self.pieces.get_mut(self.through)
+    }
+
+    /// The piece that is being sent is through.
+    pub(super) const fn pass(&mut self) {
+        self.through += 1;
+    }
+
+    /// Whether all pieces are through.
+    pub(super) fn is_empty(&self) -> bool {
+        self.through == self.pieces.len()
+    }
+
+    /// Where the next window lies in the open file; `None` where no stored range is next whose bytes lie there.
+    pub(super) fn next(&self) -> Option<ByteRange> {
+        let extent = self.extent;
+        let Some(Piece::Stored(range)) = self.pieces.get(self.through) else {
+            return None;
+        };
+        if !(extent.first..=extent.last).contains(&range.first) {
+            return None;
+        }
+        let last = range.last.min(extent.last);
+        let last = last.min(range.first.saturating_add(self.size(*range) - 1));
+        Some(ByteRange {
+            first: range.first - extent.first,
+            last: last - extent.first,
+        })
+    }
+
+    /// Takes the next window off the front.
+    pub(super) fn take(&mut self) -> Option<ByteRange> {
+        let window = self.next()?;
+        let first = self.extent.first;
+        if let Some(Piece::Stored(range)) = self.pieces.get_mut(self.through) {
+            let whole = *range;
+            range.first = window.last + first + 1;
+            if range.first > whole.last {
+                self.through += 1;
+            }
+            self.twice = self.size(whole).saturating_mul(2);
+        }
+        Some(window)
+    }
+
+    /// Of a window of this range, if it has as much.
+    fn size(&self, range: ByteRange) -> u64 {
+        // What ends where the file ends was most likely asked for without an end.
+        let (smallest, largest) = if !self.on_lane {
+            (FIRST_READ.min(self.largest_read), self.largest_read)
+        } else if range.last + 1 < self.length {
+            (WINDOW, LARGEST_WINDOW)
+        } else {
+            (FIRST_WINDOW, LARGEST_WINDOW)
+        };
+        self.twice.clamp(smallest, largest)
+    }
+}
