@@ -12,6 +12,7 @@ mod edge;
 mod forwarded;
 #[cfg(feature = "hubspot")]
 mod guard;
+mod media;
 mod request;
 mod resolver;
 #[cfg(feature = "otel")]
@@ -48,14 +49,11 @@ use crate::ingest::{self, Ingest};
 use crate::metrics::{Keys, Metrics};
 use crate::recording::{MediaPath, UnixTime};
 use crate::reject::{ALLOW, Rejection};
-use crate::respond::{Answer, Described, Keeper, Terms, options, preflight, respond};
+use crate::respond::{Answer, options, preflight};
 use crate::route::{self, Route};
-use crate::select::select;
 use crate::server::{Arrival, Cut, Handler};
-use crate::sign::{
-    Audience, Grant, Key, Keyring, Policy, Refusal, SignedRequest, check_path, pull, verify,
-};
-use crate::store::{Source, Store, StoreError};
+use crate::sign::{Audience, Key, Keyring, Policy, Refusal, check_path};
+use crate::store::{Source, Store};
 
 /// The public listener's side of the server.
 #[derive(Debug)]
@@ -272,88 +270,6 @@ impl App {
         }
     }
 
-    /// The way of a recording.
-    fn media<'a>(
-        &'a self,
-        request: Effective<'a>,
-        arrival: &'a Arrival,
-        entry: &'a mut Entry,
-    ) -> Step<'a> {
-        let now = arrival.now;
-        let (grant, keeper) = match self.authorize(&request, now) {
-            Ok(authorized) => authorized,
-            Err(refusal) => return Err(refusal.into()).into(),
-        };
-        match self.store.at_hand(&grant, now, Some(arrival.at)) {
-            Ok(Some((stored, source))) => {
-                let answer = told(&request, stored.described(), &grant, keeper, now, entry);
-                Ok((answer, Some(source))).into()
-            }
-            Ok(None) => Step::later(self.wait(grant, keeper, request, now, entry)),
-            Err(error) => Err(Rejection::Store(error)).into(),
-        }
-    }
-
-    /// The same of a recording that has to be waited for.
-    async fn wait(
-        &self,
-        grant: Grant,
-        keeper: Keeper,
-        request: Effective<'_>,
-        now: UnixTime,
-        entry: &mut Entry,
-    ) -> Result<Outgoing, Rejection> {
-        let mut again = false;
-        loop {
-            match self.send(&grant, keeper, &request, now, entry).await {
-                // What was known of it is a moment old; now it is known anew.
-                Err(StoreError::Replaced) if !again => again = true,
-                sent => return sent.map_err(Rejection::Store),
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        grant: &Grant,
-        keeper: Keeper,
-        request: &Effective<'_>,
-        now: UnixTime,
-        entry: &mut Entry,
-    ) -> Result<Outgoing, StoreError> {
-        let stored = self.store.locate(grant, now).await?;
-        let answer = told(request, stored.described(), grant, keeper, now, entry);
-        let first = answer
-            .first_stored()
-            .filter(|_| request.method != Method::HEAD);
-        Ok((answer, Some(stored.open(first).await?)))
-    }
-
-    /// Who may read, and so who may keep what is read: an edge that shows its secret, else a viewer
-    /// whose URL holds.
-    fn authorize(
-        &self,
-        request: &Effective<'_>,
-        now: UnixTime,
-    ) -> Result<(Grant, Keeper), Refusal> {
-        let ring = self.keyring.load();
-        let field = |name: &str| {
-            let values = request.fields.get_all(name).iter();
-            values.map(http::HeaderValue::as_bytes)
-        };
-        if let Some(grant) = pull(request.path, field, &ring, now) {
-            return Ok((grant, Keeper::Edge));
-        }
-        let signed = SignedRequest {
-            method: request.method.as_str(),
-            host: request.host,
-            target: request.target,
-        };
-        let grant = verify(signed, &ring, &self.policy, now)?;
-        let left = now.until(grant.claims().exp);
-        Ok((grant, Keeper::Viewer(left)))
-    }
-
     /// The way in and the route it has for this path, if any.
     fn way_in(&self, path: &str) -> Option<(&Ingest, route::Ingest)> {
         let ingest = self.ingest.as_ref()?;
@@ -373,26 +289,6 @@ impl App {
             tracing::error!(reason = %rejection.reason(), "a request failed on our side");
         }
     }
-}
-
-/// What is said of a recording: which of its bytes, under which fields.
-fn told(
-    request: &Effective<'_>,
-    described: &Described,
-    grant: &Grant,
-    keeper: Keeper,
-    now: UnixTime,
-    entry: &mut Entry,
-) -> Answer {
-    let representation = described.representation();
-    let selection = select(request.method, request.fields, representation, now);
-    entry.selected(&selection);
-    let terms = Terms {
-        disposition: grant.claims().disposition.as_ref(),
-        keeper,
-        now,
-    };
-    respond(&selection, described, terms)
 }
 
 /// What is counted of a keyring at `now`.
