@@ -8,12 +8,14 @@
 //! | [`request`] | every call as a value |
 //! | [`signature`] | whether HubSpot signed a request |
 //! | [`retry`] | whether a call is made again, and when |
+//! | [`api_error`] | what HubSpot says of a failure, and what to do about it |
 //! | [`journal`] | what has become of a recording at HubSpot, and what is to be done next |
 //! | `client` | the calls (feature `hubspot`) |
 //! | `publish` | a recording's way to a transcribed call, one journalled step after the other (feature `hubspot`) |
 //!
 //! All but the last two are pure.
 
+pub mod api_error;
 #[cfg(feature = "hubspot")]
 pub mod client;
 pub mod journal;

@@ -22,6 +22,7 @@ mod tally;
 mod target;
 mod watch;
 mod wire;
+pub mod words;
 
 use std::time::{Duration, Instant};
 

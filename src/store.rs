@@ -15,6 +15,7 @@ mod incoming;
 mod local;
 #[cfg(feature = "object")]
 mod object;
+mod opened;
 mod pace;
 mod place;
 mod pool;
@@ -32,7 +33,7 @@ pub use self::change::{ChangeError, Done, Erased, Present, Put, Replace};
 pub use self::error::StoreError;
 pub use self::handle::{Handle, Version};
 pub use self::incoming::Incoming;
-pub use self::local::{Local, Opened};
+pub use self::local::Local;
 #[cfg(feature = "object")]
 pub(crate) use self::object::Stream;
 #[cfg(feature = "object")]
@@ -40,6 +41,7 @@ pub use self::object::{
     Bucket, BucketError, CacheOutcome, CacheSettings, Lean, Limits, Object, Presigned, Presigner,
     Reading, Sliced, Slices, UrlTerms,
 };
+pub use self::opened::Opened;
 pub(crate) use self::pool::LARGEST_READ;
 pub use self::record::{Claim, FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};

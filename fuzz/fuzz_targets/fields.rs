@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest as _, Sha256};
 use tonearm::hubspot::signature::{self, Signed, Unsigned};
-use tonearm::hubspot::wire::ApiError;
+use tonearm::hubspot::api_error::ApiError;
 use tonearm::ingest::Tokens;
 use tonearm::ingest::fuzzing::{check_digests, upload_checksum, upload_type};
 use tonearm::store::Record;

@@ -17,10 +17,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::api_error::ApiError;
 use super::path::ApiVersion;
 use super::request::{Auth, Request};
 use super::retry::{Policy, Repeat, Verdict, What};
-use super::wire::{AccessToken, ApiError};
+use super::wire::AccessToken;
 
 /// HubSpot's own answers end after 100 s (its status 524).
 const TIMEOUT: Duration = Duration::from_secs(105);

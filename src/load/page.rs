@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::Outcome;
 use super::slo::Verdict;
-use super::summary::{Summary, Times, bytes_text, size_text, time_text};
+use super::summary::{Summary, Times};
 use super::svg::{self, escape};
+use super::words::{bytes_text, size_text, time_text};
 
 const STYLE: &str = include_str!("page.css");
 

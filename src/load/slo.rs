@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::Outcome;
 use super::summary::Summary;
-use super::{float, summary};
+use super::{float, words};
 
 /// One clause.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +85,7 @@ impl Figure {
 
     fn text(&self, value: f64) -> String {
         match self {
-            Self::First(_) | Self::Whole(_) => summary::time_text(value),
+            Self::First(_) | Self::Whole(_) => words::time_text(value),
             Self::Errors => format!("{:.3} %", value * 100.0),
             Self::Rate => format!("{value:.0}/s"),
         }

@@ -3,7 +3,8 @@
 use std::f64::consts::LOG10_2;
 use std::fmt::Write as _;
 
-use super::summary::{Played, Summary, bytes_text, time_text};
+use super::summary::{Played, Summary};
+use super::words::{bytes_text, time_text};
 use super::{float, wide};
 
 const WIDTH: f64 = 860.0;

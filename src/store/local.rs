@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -20,9 +19,9 @@ use super::beneath::{
     would_wait,
 };
 use super::cache::{Cache, Held, Witness};
+use super::opened::duration;
 use super::pace::Pace;
 use super::{Found, Handle, Record, StoreError, Version};
-use crate::audio::{self, Content, Effort, Ranged};
 use crate::recording::{MediaPath, MediaType, RecordingId, Representation, UnixTime};
 use crate::respond::Described;
 use crate::select::ByteRange;
@@ -412,53 +411,6 @@ fn whole_at_hand(file: &Arc<File>, most: u64) -> io::Result<Vec<u8>> {
     let text = text.ok_or(io::ErrorKind::WouldBlock)?;
     handle.check()?;
     Ok(text.into())
-}
-
-/// An open file, to be read at any offset.
-#[derive(Debug)]
-pub struct Opened<'a> {
-    file: &'a File,
-    length: u64,
-}
-
-impl<'a> Opened<'a> {
-    /// Takes an open file of the length it has now.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn new(file: &'a File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        Ok(Self { file, length })
-    }
-}
-
-impl Ranged for Opened<'_> {
-    type Error = io::Error;
-
-    fn length(&self) -> u64 {
-        self.length
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.file.read_at(buffer, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-/// How long an open file plays, as far as its header tells.
-fn duration(file: &File, version: Version) -> io::Result<Option<Duration>> {
-    let opened = Opened {
-        file,
-        length: version.length,
-    };
-    Ok(match audio::inspect(&opened, Effort::Header)? {
-        Content::Recording(facts) => facts.duration,
-        Content::Other(_) => None,
-    })
 }
 
 #[cfg(test)]

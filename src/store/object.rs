@@ -12,6 +12,7 @@ mod journal;
 mod list;
 mod parts;
 mod presign;
+mod put;
 mod ranged;
 mod records;
 mod scrub;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::load::summary::{Outcome, time_text};
+use crate::load::summary::Outcome;
+use crate::load::words::time_text;
 use crate::load::{self, Live, Plan, Watch};
 
 /// How often the line is drawn anew.

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::super::Failure;
 use crate::load::slo::Verdict;
-use crate::load::summary::{Outcome as Measured, Summary, Times, bytes_text, size_text, time_text};
+use crate::load::summary::{Outcome as Measured, Summary, Times};
+use crate::load::words::{bytes_text, size_text, time_text};
 
 /// What --json prints.
 #[derive(Serialize)]
