@@ -77,8 +77,8 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 ///
 /// On a connection with a [`Lane`], ranges that lie in the page cache go to the socket without
 /// being copied; small ones, and all without a lane, are copied from there. What is not in the page
-/// cache is read on the blocking pool first, so that no cold file keeps the listeners of warm ones
-/// waiting; without a lane one window ahead of what is being sent.
+/// cache is read on the blocking pool first, one window ahead of what is being sent, so that no cold file
+/// keeps the listeners of warm ones waiting.
 pub struct FileBody(Box<Sending>);
 
 /// A body under way. On the heap: hyper moves a response several times before it sends it.
