@@ -13,6 +13,7 @@ const ROWS: &[(&str, u8, &[&str])] = &[
     ("edge", 0, &["recording", "sign"]),
     ("audio", 0, &[]),
     ("sound", 1, &["audio"]),
+    ("hubspot::api_error", 0, &[]),
     ("hubspot::names", 0, &[]),
     ("hubspot::path", 0, &[]),
     ("hubspot::wire", 0, &["recording"]),
