@@ -174,15 +174,15 @@ impl Object {
     ) -> Result<Arc<Located>, StoreError> {
         /// Who could have what was known a while ago waits no longer for news.
         const PATIENCE: Duration = Duration::from_secs(1);
-        let known = self.cache.get(grant.path());
         let is_current = |located: &Arc<Located>| located.is_current(now, self.trust);
-        if let Some(current) = known.filter(is_current) {
-            grant.check_generation(current.generation)?;
-            return Ok(current);
-        }
-        let gone = self.cache.remove_if(grant.path(), |it| !is_current(it));
-        if let Some((path, former)) = gone {
-            self.former.insert(path, former);
+        if let Some(known) = self.cache.get(grant.path()) {
+            if is_current(&known) {
+                grant.check_generation(known.generation)?;
+                return Ok(known);
+            }
+            // In this order: who asks meanwhile finds it in the one or in the other.
+            self.former.insert(grant.path().to_owned(), known);
+            self.cache.remove_if(grant.path(), |it| !is_current(it));
         }
         let former = self.former.get(grant.path());
         let trusted = former.as_ref();

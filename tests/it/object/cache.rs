@@ -519,6 +519,25 @@ fn without_the_store_what_is_held_is_served_for_as_long_as_is_trusted() {
 }
 
 #[test]
+fn who_asks_while_another_one_asks_is_left_with_something() {
+    let cached = Cached::with(|settings| settings, 600);
+    look(&cached, 0).unwrap();
+    cached.s3.be_gone(true);
+    // Every time nobody has asked lately.
+    for later in (2..100).step_by(2) {
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    look(&cached, later).unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn an_erasure_shows_as_soon_as_the_store_can_be_asked() {
     let cached = Cached::with(|settings| settings, 600);
     look(&cached, 0).unwrap();
