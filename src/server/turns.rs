@@ -3,15 +3,19 @@
 //! A response that has already sent a good part is a download; one that has not is somebody's seek.
 //! Downloads stand in a line, and a few of them are let through once per round of the scheduler, so
 //! that between any two everybody else who is ready has been served. While nobody else is, more are
-//! let through, each with more; when a seek comes, one at a time. Nobody starves: the line moves
-//! with every round.
+//! let through, each with more; when a seek comes, one at a time, and for a while behind a short
+//! response, which is sure to be a seek: what begins a download looks like one. Nobody starves: the
+//! line moves with every round.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use super::instant;
 
 /// A response that has sent so much is a download. Its head does not count, so that a range of a
 /// megabyte does not wait for its last bytes.
@@ -22,6 +26,31 @@ const LEAST: usize = 256 * 1024;
 const MOST: usize = 4 * 1024 * 1024;
 /// Most downloads that are let through in one round: whoever seeks next waits for all of them.
 const MOST_A_ROUND: usize = 4;
+/// Where somebody seeks, others will, or he again: for so long rounds stay narrow.
+const WARY: Duration = Duration::from_millis(10);
+
+/// How many downloads a round lets through, and how much each of them may send.
+#[derive(Debug, Default)]
+struct Round {
+    width: usize,
+    narrow_until: Option<Instant>,
+}
+
+impl Round {
+    /// The next one: whether somebody else has sent something since the last, and something short.
+    fn next(&mut self, contended: bool, sought: bool, now: Instant) -> (usize, usize) {
+        if sought {
+            self.narrow_until = now.checked_add(WARY);
+        }
+        if contended || self.narrow_until.is_some_and(|until| now < until) {
+            self.width = 1;
+            (self.width, LEAST)
+        } else {
+            self.width = MOST_A_ROUND.min(self.width.max(1) * 2);
+            (self.width, MOST)
+        }
+    }
+}
 
 /// The line of one runtime's downloads.
 #[derive(Debug, Default)]
@@ -30,6 +59,8 @@ pub(super) struct Turns {
     arrived: Notify,
     /// Writes of others since the last round.
     others: AtomicU64,
+    /// Short responses since the last round.
+    short: AtomicU64,
 }
 
 impl Turns {
@@ -38,9 +69,14 @@ impl Turns {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The short responses since the last call.
+    pub(super) fn take_short(&self) -> u64 {
+        self.short.swap(0, Ordering::Relaxed)
+    }
+
     /// Lets downloads through, round after round.
     pub(super) async fn serve(&self) {
-        let mut width = 1;
+        let mut round = Round::default();
         loop {
             if self.line().is_empty() {
                 self.arrived.notified().await;
@@ -48,12 +84,8 @@ impl Turns {
             // Comes back when all who were ready have run and the sockets have been asked again.
             tokio::task::yield_now().await;
             let contended = self.others.swap(0, Ordering::Relaxed) > 0;
-            width = if contended {
-                1
-            } else {
-                MOST_A_ROUND.min(width * 2)
-            };
-            let allowance = if contended { LEAST } else { MOST };
+            let sought = self.take_short() > 0;
+            let (width, allowance) = round.next(contended, sought, instant());
             let mut line = self.line();
             for _ in 0..width.min(line.len()) {
                 if let Some((waker, granted)) = line.pop_front() {
@@ -85,9 +117,17 @@ impl Turn {
         }
     }
 
-    /// Another response begins.
-    pub(super) fn begin(&mut self) {
+    #[cfg(test)]
+    pub(super) const fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    /// Another response begins, which may be known to end soon.
+    pub(super) fn begin(&mut self, is_short: bool) {
         self.sent = 0;
+        if is_short {
+            self.turns.short.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// What the response under way has sent since it became a download.
@@ -172,7 +212,7 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Ready(1));
         turn.spend(1);
         assert_eq!(polled(&mut turn), Poll::Pending);
-        turn.begin();
+        turn.begin(false);
         assert_eq!(polled(&mut turn), Poll::Ready(DOWNLOAD_FROM));
     }
 
@@ -199,6 +239,26 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Pending);
         rounds(&turns, 2);
         assert_eq!(polled(&mut turn), Poll::Ready(MOST));
+    }
+
+    #[test]
+    fn rounds_stay_narrow_for_a_while_behind_a_short_response() {
+        let mut round = Round::default();
+        let begin = instant();
+        let mut at = |ms, contended, sought| {
+            round.next(contended, sought, begin + Duration::from_millis(ms))
+        };
+        assert_eq!(at(0, false, false), (2, MOST));
+        assert_eq!(at(0, false, false), (4, MOST));
+        assert_eq!(at(1, true, true), (1, LEAST));
+        assert_eq!(at(5, false, true), (1, LEAST));
+        assert_eq!(at(14, false, false), (1, LEAST));
+        for width in [2, 4, 4] {
+            assert_eq!(at(15, false, false), (width, MOST));
+        }
+        // What is longer may be a download's beginning.
+        assert_eq!(at(16, true, false), (1, LEAST));
+        assert_eq!(at(16, false, false), (2, MOST));
     }
 
     #[test]
