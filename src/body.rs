@@ -324,18 +324,23 @@ impl Sending {
             self.work = Some(Work::read(handle, window));
             return None;
         };
-        if handle.is_cached(window) {
-            if self.is_cold
-                && let Some(next) = self.windows.next()
-            {
-                work::ask_for(handle, next);
-            }
-            let segment = self.segment(handle, window, lane);
-            return Some(self.check(handle).map(|()| segment));
+        let is_there = if self.is_cold {
+            handle.has_come(window)
+        } else {
+            handle.is_cached(window)
+        };
+        if !is_there {
+            self.work = Some(Work::warm(handle, window, self.windows.next()));
+            self.is_cold = true;
+            return None;
         }
-        self.work = Some(Work::warm(handle, window, self.windows.next()));
-        self.is_cold = true;
-        None
+        if self.is_cold
+            && let Some(next) = self.windows.next()
+        {
+            work::ask_for(handle, next);
+        }
+        let segment = self.segment(handle, window, lane);
+        Some(self.check(handle).map(|()| segment))
     }
 
     fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {

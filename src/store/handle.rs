@@ -3,10 +3,12 @@
 
 use std::fs::File;
 use std::io;
+use std::iter::successors;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::yield_now;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::{available_parallelism, yield_now};
 
 use bytes::Bytes;
 use rustix::fs::{Stat, fstat};
@@ -15,6 +17,9 @@ use super::Record;
 use super::pool::Buffer;
 use crate::recording::{EntityTag, UnixTime};
 use crate::select::ByteRange;
+
+/// What the disk is asked for at once.
+const STEP: u64 = 256 * 1024;
 
 /// An open recording of a known version.
 #[derive(Debug, Clone)]
@@ -25,8 +30,8 @@ pub struct Handle {
     pub(crate) settled: bool,
     /// More is being written behind the bytes that are read: it has no version yet.
     pub(crate) grows: bool,
-    /// How often in a row what was asked for lay in the page cache.
-    pub(crate) hits: Arc<AtomicU32>,
+    /// So many bytes lay in the page cache when they were asked for, since some did not.
+    pub(crate) found: Arc<AtomicU64>,
 }
 
 /// What tells that an open file is still the one that was located.
@@ -80,7 +85,7 @@ impl Handle {
             version,
             settled: true,
             grows: false,
-            hits: Arc::default(),
+            found: Arc::default(),
         })
     }
 
@@ -111,29 +116,45 @@ impl Handle {
 
     /// Brings a range into the page cache, and has the disk begin with `next`, which is not waited for.
     ///
-    /// In steps, between which whoever serves connections on the same core has its turn: a reader that is left
-    /// to the kernel's own reading ahead takes the core for milliseconds at a time.
+    /// In steps, of which a core takes one at a time, and between which whoever serves connections on the same
+    /// core has its turn: a reader that is left to the kernel's own reading ahead takes the core for milliseconds.
     ///
     /// # Errors
     /// The disk's.
     pub(crate) fn warm(&self, range: ByteRange, next: Option<ByteRange>) -> io::Result<()> {
-        /// Read to be thrown away, at a size that costs little memory.
-        const SINK: usize = 64 * 1024;
         self.ask_for(range);
-        let mut sink = vec![0; SINK];
-        let mut offset = range.first;
-        while offset <= range.last {
-            let left = usize::try_from(range.last - offset + 1).unwrap_or(SINK);
-            let part = &mut sink[..left.min(SINK)];
-            self.file.read_exact_at(part, offset)?;
-            offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
-            yield_now();
+        // What was asked for last comes last; to wait for each in turn would be to be woken for each.
+        self.file.read_exact_at(&mut [0], range.last)?;
+        for step in steps(range) {
+            self.wait_for(step)?;
         }
         if let Some(next) = next {
             self.ask_for(next);
         }
         Ok(())
     }
+
+    /// Waits for a step that was asked for, or reads it where asking did not help.
+    fn wait_for(&self, step: ByteRange) -> io::Result<()> {
+        self.file.read_exact_at(&mut [0], step.last)?;
+        if !self.has_come(step) {
+            let length = usize::try_from(step.len()).map_err(io::Error::other)?;
+            self.file.read_exact_at(&mut vec![0; length], step.first)?;
+            yield_now();
+        }
+        Ok(())
+    }
+}
+
+/// A range in parts of [`STEP`].
+fn steps(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let begins = successors(Some(range.first), |first| first.checked_add(STEP));
+    begins
+        .take_while(move |first| *first <= range.last)
+        .map(move |first| ByteRange {
+            first,
+            last: range.last.min(first.saturating_add(STEP - 1)),
+        })
 }
 
 #[cfg(target_os = "linux")]
@@ -149,42 +170,55 @@ impl Handle {
     }
 
     /// Whether a range is likely to lie in the page cache: asks for its last byte, its first, and one in each
-    /// megabyte, since the kernel reads and forgets in stretches. Of a file that always was there, one range
-    /// in a few is asked for; the first that is missing has all asked for again.
+    /// megabyte, since the kernel reads and forgets in stretches. Of a file that always was there, all of it, one
+    /// range in a few is asked for; the first that is missing has all asked for again.
     pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
-        /// So many in a row are trusted.
-        const TRUSTED: u32 = 32;
-        /// Of those, one in so many is asked for.
-        const SAMPLED: u32 = 16;
+        /// A file is trusted of which so many times its length was found,
+        const TIMES: u64 = 2;
+        /// and no less than so many bytes.
+        const LEAST: u64 = 2 * 1024 * 1024;
+        /// Of one that is, one range in so many is asked for.
+        const SAMPLED: u64 = 16;
         /// Bytes between those that are asked for.
-        const STRIDE: usize = 1024 * 1024;
-        // Whether one is counted twice is no matter, and a locked addition is.
-        let hits = self.hits.load(Ordering::Relaxed);
-        self.hits.store(hits.wrapping_add(1), Ordering::Relaxed);
-        if hits >= TRUSTED && !hits.is_multiple_of(SAMPLED) {
+        const STRIDE: u64 = 1024 * 1024;
+        // Whether something is counted twice is no matter, and a locked addition is.
+        let found = self.found.load(Ordering::Relaxed);
+        self.found
+            .store(found.wrapping_add(range.len()), Ordering::Relaxed);
+        let trusted = found >= self.version.length.saturating_mul(TIMES).max(LEAST);
+        if trusted && !(found / range.len().max(1)).is_multiple_of(SAMPLED) {
             return true;
         }
-        let there = |offset| self.read_now(&mut [0], offset) == Some(1);
-        let cached = there(range.last) && (range.first..range.last).step_by(STRIDE).all(there);
+        let cached = self.is_there(range, STRIDE);
         if !cached {
-            self.hits.store(0, Ordering::Relaxed);
+            self.found.store(0, Ordering::Relaxed);
         }
         cached
     }
 
+    /// Whether a range lies in the page cache that was asked of the disk: asks four times in each step, and has
+    /// nothing trusted for what it finds.
+    pub(crate) fn has_come(&self, range: ByteRange) -> bool {
+        self.is_there(range, STEP / 4)
+    }
+
+    /// Asks for the last byte of a range, its first, and one in every `stride`.
+    fn is_there(&self, range: ByteRange, stride: u64) -> bool {
+        let there = |offset| self.read_now(&mut [0], offset) == Some(1);
+        let strides = successors(Some(range.first), |offset| offset.checked_add(stride));
+        there(range.last) && strides.take_while(|offset| *offset < range.last).all(there)
+    }
+
     /// Has the disk begin to read a range, without waiting for it.
     pub(crate) fn ask_for(&self, range: ByteRange) {
-        use std::num::NonZero;
-
         use rustix::fs::{Advice, fadvise};
 
-        const STEP: u64 = 128 * 1024;
-        let mut offset = range.first;
-        while offset <= range.last {
-            let length = STEP.min(range.last - offset + 1);
+        for step in steps(range) {
+            let turn = turn_of_this_core();
             // What cannot be had early is read when it is needed.
-            let _ = fadvise(&self.file, offset, NonZero::new(length), Advice::WillNeed);
-            offset += length;
+            let length = NonZero::new(step.len());
+            let _ = fadvise(&self.file, step.first, length, Advice::WillNeed);
+            drop(turn);
             yield_now();
         }
     }
@@ -198,6 +232,20 @@ impl Handle {
     }
 }
 
+/// Waits until no other reader of cold files takes this core: whoever serves connections on it waits for each that
+/// is ready to run.
+#[cfg(target_os = "linux")]
+fn turn_of_this_core() -> Option<MutexGuard<'static, ()>> {
+    static CORES: LazyLock<Box<[Mutex<()>]>> = LazyLock::new(|| {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        (0..cores).map(|_| Mutex::default()).collect()
+    });
+    let core = rustix::thread::sched_getcpu() % CORES.len();
+    // There is nothing in it that could be left half done.
+    let turn = CORES.get(core)?.lock();
+    Some(turn.unwrap_or_else(PoisonError::into_inner))
+}
+
 #[cfg(not(target_os = "linux"))]
 impl Handle {
     pub(crate) fn read_cached(&self, _: ByteRange) -> Option<Bytes> {
@@ -205,6 +253,10 @@ impl Handle {
     }
 
     pub(crate) fn is_cached(&self, _: ByteRange) -> bool {
+        false
+    }
+
+    pub(crate) fn has_come(&self, _: ByteRange) -> bool {
         false
     }
 
@@ -216,6 +268,20 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_range_is_asked_for_in_steps() {
+        for (first, last, expect) in [
+            (0, 0, vec![(0, 0)]),
+            (5, STEP + 4, vec![(5, STEP + 4)]),
+            (5, STEP + 5, vec![(5, STEP + 4), (STEP + 5, STEP + 5)]),
+            (u64::MAX - 1, u64::MAX, vec![(u64::MAX - 1, u64::MAX)]),
+            (1, 0, vec![]),
+        ] {
+            let parts = steps(ByteRange { first, last }).map(|step| (step.first, step.last));
+            assert_eq!(parts.collect::<Vec<_>>(), expect);
+        }
+    }
 
     #[test]
     fn a_handle_outlives_its_name_and_notices_a_rewrite() {
@@ -275,6 +341,23 @@ mod tests {
             handle.is_cached(part)
         });
         assert!(soon);
+        // What comes because it was asked for says nothing of what was not.
+        for _ in 0..100 {
+            assert!(handle.has_come(first));
+        }
+        assert!(!handle.has_come(part(5 * MIB, MIB)));
         assert!(!handle.is_cached(part(6 * MIB, MIB)));
+        // Nor does it where part of the file is asked for more often than the rest.
+        for _ in 0..10 {
+            assert!(handle.is_cached(first));
+        }
+        assert!(!handle.is_cached(part(4 * MIB, MIB)));
+        for _ in 0..17 {
+            assert!(handle.is_cached(first));
+        }
+        assert!(
+            handle.is_cached(part(3 * MIB, MIB)),
+            "trusted, and not asked"
+        );
     }
 }

@@ -299,7 +299,7 @@ impl Local {
                 version,
                 settled: false,
                 grows: false,
-                hits: Arc::default(),
+                found: Arc::default(),
             },
         })
     }
