@@ -248,6 +248,7 @@ async fn http1<H: Handler>(
     let mut service = PerConnection::of(all, peer, Arc::clone(&pulse));
     (service.lane, service.seen) = (wire.lane(), wire.watch());
     let max_head = if all.front.is_secure() {
+        wire.take_turns(&all.turns);
         service.window = Some(READ_OF_TLS);
         MAX_HEAD_OF_TLS
     } else {

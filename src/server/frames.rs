@@ -24,6 +24,8 @@ pub(super) struct Frames {
 /// What came.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Came {
+    /// Requests, or trailers.
+    pub requests: usize,
     /// Bytes of contents.
     pub data: usize,
     /// Frames that bring neither a request nor a content: PING, SETTINGS, WINDOW_UPDATE, RST_STREAM and
@@ -70,7 +72,8 @@ impl Frames {
         self.left = usize::try_from(length).unwrap_or(usize::MAX);
         match kind {
             DATA if length > 0 => came.data += self.left,
-            HEADERS | CONTINUATION => {}
+            HEADERS => came.requests += 1,
+            CONTINUATION => {}
             _ => came.control += 1,
         }
     }
@@ -104,6 +107,7 @@ mod tests {
         }
         bytes.extend(&frame(8, 4)[..8]);
         let expect = Came {
+            requests: 1,
             data: 70_000,
             control: 4,
         };
@@ -112,6 +116,7 @@ mod tests {
             let mut all = Came::default();
             for part in bytes.chunks(cut) {
                 let came = frames.take(part);
+                all.requests += came.requests;
                 all.data += came.data;
                 all.control += came.control;
             }

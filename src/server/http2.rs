@@ -46,6 +46,7 @@ pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all
     let spare = wire.spare();
     let pulse = wire.pulse();
     wire.count_frames();
+    wire.take_turns(&all.turns);
     let mut service = PerConnection::of(all, peer, Arc::clone(&pulse));
     service.window = Some(READ);
     let mut connection = pin!(

@@ -318,8 +318,8 @@ mod tests {
             pulse.read(40 * 17, true);
             pulse.written(40 * 17, false);
             pulse.framed(Came {
-                data: 0,
                 control: 40,
+                ..Came::default()
             });
         });
         let stuck = Finding::Cut(Cut::Stuck);
@@ -333,7 +333,11 @@ mod tests {
             let found = findings(true, 100, |_, pulse| {
                 request.get_or_insert_with(|| pulse.presence());
                 pulse.written(written, false);
-                pulse.framed(Came { data, control: 2 });
+                pulse.framed(Came {
+                    requests: 0,
+                    data,
+                    control: 2,
+                });
             });
             assert_eq!(found, [Finding::Lively; 100]);
         }
@@ -349,7 +353,11 @@ mod tests {
         ] {
             let found = findings(true, 5, |_, pulse| {
                 pulse.written(written, false);
-                pulse.framed(Came { data: 0, control });
+                pulse.framed(Came {
+                    requests: 0,
+                    data: 0,
+                    control,
+                });
             });
             let first = found.contains(&Finding::Cut(Cut::Flood));
             assert_eq!(first, flood, "{control} {written}");

@@ -61,6 +61,16 @@ impl Stream {
         Self::Plain(Metered { stream, pulse })
     }
 
+    /// Files take no turns here: whoever writes to the stream does.
+    pub(super) fn leave_turns(&mut self) {
+        match self {
+            Self::Plain(metered) => metered.stream.leave_turns(),
+            // Nobody sends files inside TLS.
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => {}
+        }
+    }
+
     /// Shakes hands.
     #[cfg(feature = "tls")]
     pub(super) async fn tls(

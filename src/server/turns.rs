@@ -69,6 +69,11 @@ impl Turns {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.line().len()
+    }
+
     /// The short responses since the last call.
     pub(super) fn take_short(&self) -> u64 {
         self.short.swap(0, Ordering::Relaxed)

@@ -18,6 +18,7 @@ use super::frames::Frames;
 use super::lines::{Lines, Seen};
 use super::pulse::Pulse;
 use super::stream::Stream;
+use super::turns::{Turn, Turns};
 use super::unparsed;
 use crate::body::Lane;
 
@@ -47,6 +48,10 @@ pub(super) struct Wire {
     pulse: Arc<Pulse>,
     /// hyper's own answer, as far as it has not been sent.
     unsent: BytesMut,
+    /// Among those who send what was copied; files take their turns where they are sent.
+    turn: Option<Turn>,
+    /// The last write found the socket full.
+    full: bool,
 }
 
 impl Wire {
@@ -59,6 +64,8 @@ impl Wire {
             ended: false,
             pulse,
             unsent: BytesMut::new(),
+            turn: None,
+            full: false,
         }
     }
 
@@ -139,6 +146,38 @@ impl Wire {
         self.frames = Some(Frames::default());
     }
 
+    /// Has what is written take its turns, as far as nobody asks for something else meanwhile.
+    pub(super) fn take_turns(&mut self, turns: &Arc<Turns>) {
+        self.stream.leave_turns();
+        self.turn.get_or_insert_with(|| Turn::of(Arc::clone(turns)));
+    }
+
+    /// Waits for the turn of a download.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(turn) = &mut self.turn else {
+            return Poll::Ready(Ok(()));
+        };
+        if self.full {
+            // Who stood in line for a socket that is full would be woken by its turn, for nothing.
+            ready!(self.stream.as_tcp().poll_write_ready(cx))?;
+            self.full = false;
+        }
+        turn.poll_allowance(cx).map(|_| Ok(()))
+    }
+
+    /// What came of a write in its turn.
+    fn took(&mut self, written: &Poll<io::Result<usize>>) {
+        let Some(turn) = &mut self.turn else { return };
+        match written {
+            Poll::Ready(Ok(written)) => turn.spend(*written),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.full = true;
+                turn.pass();
+            }
+        }
+    }
+
     /// Closes the sending side, and reads on for a while if the client has not closed its own.
     pub(super) async fn linger(mut self: Box<Self>) {
         // However it ends, the stream is closed next.
@@ -214,6 +253,7 @@ impl AsyncRead for Wire {
         let new = &buf.filled()[before..];
         self.ended |= new.is_empty();
         let mut between = true;
+        let mut is_asked = !new.is_empty();
         if let Some(lines) = &mut self.lines {
             lines.take(new);
             between = lines.are_between();
@@ -221,6 +261,10 @@ impl AsyncRead for Wire {
         if let Some(frames) = &mut self.frames {
             let came = frames.take(new);
             self.pulse.framed(came);
+            is_asked = came.requests > 0;
+        }
+        if let Some(turn) = self.turn.as_mut().filter(|_| is_asked) {
+            turn.begin(false);
         }
         self.pulse.read(new.len(), between);
         Poll::Ready(Ok(()))
@@ -255,10 +299,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.take_over(buf) {
-            Some(taken) => Poll::Ready(Ok(taken)),
-            None => Pin::new(&mut self.stream).poll_write(cx, buf),
+        if let Some(taken) = self.take_over(buf) {
+            return Poll::Ready(Ok(taken));
         }
+        ready!(self.poll_turn(cx))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.took(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -271,7 +318,10 @@ impl AsyncWrite for Wire {
         {
             return Poll::Ready(Ok(taken));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        ready!(self.poll_turn(cx))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.took(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -292,7 +342,72 @@ impl AsyncWrite for Wire {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::super::turns::DOWNLOAD_FROM;
     use super::*;
+
+    /// A wire of HTTP/2 that takes its turns, its other end, and those turns.
+    async fn taking_turns() -> (Wire, TcpStream, Arc<Turns>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        let (turns, pulse) = (Arc::<Turns>::default(), Arc::<Pulse>::default());
+        let stream = Stream::plain(stream, Arc::clone(&turns), Arc::clone(&pulse));
+        let mut wire = Wire::new(stream, pulse);
+        wire.count_frames();
+        wire.take_turns(&turns);
+        (wire, other.unwrap(), turns)
+    }
+
+    #[tokio::test]
+    async fn what_is_copied_takes_its_turns_until_something_else_is_asked_for() {
+        let (mut wire, mut other, turns) = taking_turns().await;
+        let bytes = vec![1; DOWNLOAD_FROM];
+        let mut taken = vec![0; DOWNLOAD_FROM];
+        let (sent, received) = tokio::join!(wire.write_all(&bytes), other.read_exact(&mut taken));
+        assert!(sent.is_ok() && received.is_ok());
+        assert!(wire.write(b"a").now_or_never().is_none());
+        assert_eq!(turns.waiting(), 1);
+        let serving = async {
+            tokio::select!(() = turns.serve() => 0, sent = wire.write(b"a") => sent.unwrap())
+        };
+        assert_eq!(serving.await, 1);
+        // Let go of by a turn, and used up.
+        wire.turn.as_mut().unwrap().pass();
+        assert!(wire.write(b"a").now_or_never().is_none());
+        // A window that opens is not another request, and HEADERS are.
+        for (frame, begins) in [
+            ([0, 0, 4, 8, 0, 0, 0, 0, 1], false),
+            ([0, 0, 1, 1, 5, 0, 0, 0, 3], true),
+        ] {
+            let payload = vec![0; usize::from(frame[2])];
+            let preface = if begins { &[] } else { PREFACE };
+            let all = [preface, &frame, &payload].concat();
+            other.write_all(&all).await.unwrap();
+            wire.read_exact(&mut vec![0; all.len()]).await.unwrap();
+            assert_eq!(wire.write(b"a").now_or_never().is_some(), begins);
+        }
+    }
+
+    /// It would be woken by each of its turns, for nothing, and never rest.
+    #[tokio::test]
+    async fn for_a_socket_that_is_full_nobody_stands_in_line() {
+        let (mut wire, _other, turns) = taking_turns().await;
+        let serving = Arc::clone(&turns);
+        tokio::spawn(async move { serving.serve().await });
+        let bytes = vec![1; 1 << 20];
+        while let Ok(sent) =
+            tokio::time::timeout(Duration::from_millis(200), wire.write(&bytes)).await
+        {
+            sent.unwrap();
+        }
+        assert!(wire.full);
+        for _ in 0..3 {
+            assert!(wire.write(&bytes).now_or_never().is_none());
+            assert_eq!(turns.waiting(), 0);
+        }
+    }
 
     /// It would wait for ever: the client has said all it had to say.
     #[test]

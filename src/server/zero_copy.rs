@@ -88,6 +88,11 @@ impl ZeroCopyStream {
         self
     }
 
+    /// Takes them no more: whoever writes to it does.
+    pub(super) fn leave_turns(&mut self) {
+        self.turn = None;
+    }
+
     /// The lane for the bodies of this connection; `None` on systems other than Linux, where bodies
     /// are read into memory. A body on the lane of another connection is not sent: the connection
     /// ends.
