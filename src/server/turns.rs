@@ -6,6 +6,8 @@
 //! let through, each with more; when a seek comes, one at a time, and for a while behind a short
 //! response, which is sure to be a seek: what begins a download looks like one. Nobody starves: the
 //! line moves with every round.
+//!
+//! On a connection of HTTP/2 all responses are as one, which begins anew with each request.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
