@@ -208,6 +208,11 @@ impl FileBody {
         self
     }
 
+    /// How many bytes it has in all.
+    pub(crate) const fn promised(&self) -> u64 {
+        self.0.promised
+    }
+
     /// Holds `presence` until it is dropped, and reads no more than `window` at once, where it is
     /// copied. In place: a body is large to be moved.
     pub(crate) fn attach(&mut self, presence: Arc<()>, window: Option<u64>) {

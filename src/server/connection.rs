@@ -176,6 +176,7 @@ pub(super) struct PerConnection<H> {
     lane: Option<Lane>,
     seen: Arc<Seen>,
     pulse: Arc<Pulse>,
+    turns: Arc<Turns>,
     /// Most of a body that is read at once.
     pub(super) window: Option<u64>,
 }
@@ -189,6 +190,7 @@ impl<H> PerConnection<H> {
             lane: None,
             seen: Arc::default(),
             pulse,
+            turns: Arc::clone(&all.turns),
             window: None,
         }
     }
@@ -213,12 +215,14 @@ impl<H: Handler> PerConnection<H> {
         };
         let response = Arc::clone(&self.handler).handle(request, arrival);
         let presence = self.pulse.presence();
-        let window = self.window;
+        let (window, turns) = (self.window, Arc::clone(&self.turns));
         let answered = move |mut response: Response<FileBody>| {
             if let Some(date) = date(now) {
                 response.headers_mut().insert(http::header::DATE, date);
             }
-            response.body_mut().attach(presence, window);
+            let body = response.body_mut();
+            body.attach(presence, window);
+            turns.answered(body.promised());
             Ok(response)
         };
         // An async block would have room for the whole future twice.

@@ -26,6 +26,8 @@ pub(super) const DOWNLOAD_FROM: usize = 1024 * 1024;
 const LEAST: usize = 256 * 1024;
 /// What it may send in a turn while nobody does.
 const MOST: usize = 4 * 1024 * 1024;
+/// Most of what has to be copied, or encrypted, that goes in a turn, whoever waits: it takes longer.
+const MOST_COPIED: usize = 128 * 1024;
 /// Most downloads that are let through in one round: whoever seeks next waits for all of them.
 const MOST_A_ROUND: usize = 4;
 /// Where somebody seeks, others will, or he again: for so long rounds stay narrow.
@@ -76,9 +78,11 @@ impl Turns {
         self.line().len()
     }
 
-    /// The short responses since the last call.
-    pub(super) fn take_short(&self) -> u64 {
-        self.short.swap(0, Ordering::Relaxed)
+    /// A response of `length` bytes is on its way.
+    pub(super) fn answered(&self, length: u64) {
+        if usize::try_from(length).is_ok_and(|length| length <= DOWNLOAD_FROM) {
+            self.short.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Lets downloads through, round after round.
@@ -91,7 +95,7 @@ impl Turns {
             // Comes back when all who were ready have run and the sockets have been asked again.
             tokio::task::yield_now().await;
             let contended = self.others.swap(0, Ordering::Relaxed) > 0;
-            let sought = self.take_short() > 0;
+            let sought = self.short.swap(0, Ordering::Relaxed) > 0;
             let (width, allowance) = round.next(contended, sought, instant());
             let mut line = self.line();
             for _ in 0..width.min(line.len()) {
@@ -112,6 +116,8 @@ pub(super) struct Turn {
     waiting: bool,
     /// What the response under way has sent.
     sent: usize,
+    /// Most that it sends in a turn.
+    most: usize,
 }
 
 impl Turn {
@@ -121,20 +127,21 @@ impl Turn {
             granted: Arc::default(),
             waiting: false,
             sent: 0,
+            most: MOST,
         }
     }
 
-    #[cfg(test)]
-    pub(super) const fn turns(&self) -> &Arc<Turns> {
-        &self.turns
+    /// The place of one who sends what was copied.
+    pub(super) fn of_copies(turns: Arc<Turns>) -> Self {
+        Self {
+            most: MOST_COPIED,
+            ..Self::of(turns)
+        }
     }
 
-    /// Another response begins, which may be known to end soon.
-    pub(super) fn begin(&mut self, is_short: bool) {
+    /// Another response begins.
+    pub(super) fn begin(&mut self) {
         self.sent = 0;
-        if is_short {
-            self.turns.short.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// What the response under way has sent since it became a download.
@@ -158,8 +165,10 @@ impl Turn {
                 }
                 Poll::Pending
             }
-            allowance => {
+            granted => {
                 self.waiting = false;
+                let allowance = granted.min(self.most);
+                self.granted.store(allowance, Ordering::Relaxed);
                 Poll::Ready(allowance)
             }
         }
@@ -219,7 +228,7 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Ready(1));
         turn.spend(1);
         assert_eq!(polled(&mut turn), Poll::Pending);
-        turn.begin(false);
+        turn.begin();
         assert_eq!(polled(&mut turn), Poll::Ready(DOWNLOAD_FROM));
     }
 
@@ -246,6 +255,31 @@ mod tests {
         assert_eq!(polled(&mut turn), Poll::Pending);
         rounds(&turns, 2);
         assert_eq!(polled(&mut turn), Poll::Ready(MOST));
+    }
+
+    #[test]
+    fn what_is_copied_goes_in_short_turns() {
+        let turns = Arc::new(Turns::default());
+        let mut turn = Turn::of_copies(Arc::clone(&turns));
+        turn.spend(DOWNLOAD_FROM);
+        assert_eq!(polled(&mut turn), Poll::Pending);
+        rounds(&turns, 2);
+        assert_eq!(polled(&mut turn), Poll::Ready(MOST_COPIED));
+        turn.spend(MOST_COPIED);
+        assert_eq!(polled(&mut turn), Poll::Pending);
+    }
+
+    #[test]
+    fn a_response_that_is_no_longer_than_a_seek_s_beginning_is_short() {
+        let turns = Arc::new(Turns::default());
+        let mut download = download(&turns);
+        for (length, allowance) in [(DOWNLOAD_FROM + 1, MOST), (DOWNLOAD_FROM, LEAST)] {
+            assert_eq!(polled(&mut download), Poll::Pending);
+            turns.answered(u64::try_from(length).unwrap());
+            rounds(&turns, 2);
+            assert_eq!(polled(&mut download), Poll::Ready(allowance));
+            download.pass();
+        }
     }
 
     #[test]

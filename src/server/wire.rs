@@ -149,7 +149,8 @@ impl Wire {
     /// Has what is written take its turns, as far as nobody asks for something else meanwhile.
     pub(super) fn take_turns(&mut self, turns: &Arc<Turns>) {
         self.stream.leave_turns();
-        self.turn.get_or_insert_with(|| Turn::of(Arc::clone(turns)));
+        self.turn
+            .get_or_insert_with(|| Turn::of_copies(Arc::clone(turns)));
     }
 
     /// Waits for the turn of a download.
@@ -264,7 +265,7 @@ impl AsyncRead for Wire {
             is_asked = came.requests > 0;
         }
         if let Some(turn) = self.turn.as_mut().filter(|_| is_asked) {
-            turn.begin(false);
+            turn.begin();
         }
         self.pulse.read(new.len(), between);
         Poll::Ready(Ok(()))

@@ -160,9 +160,9 @@ impl ZeroCopyStream {
         })
     }
 
-    fn begin_turn(&mut self, is_short: bool) -> io::Result<()> {
+    fn begin_turn(&mut self) -> io::Result<()> {
         if let Some(turn) = &mut self.turn {
-            turn.begin(is_short);
+            turn.begin();
         }
         self.shallow()
     }
@@ -231,19 +231,18 @@ impl ZeroCopyStream {
         }
         self.more = false;
         self.hold();
-        self.begin_turn(true)
+        self.begin_turn()
     }
 
-    /// The head of a body that has its first segment, of `length` bytes, in the next write.
+    /// The head of a body that has its first segment in the next write.
     fn poll_beginning(
         &mut self,
         cx: &mut Context<'_>,
         memory: &[IoSlice<'_>],
-        length: usize,
-        more: bool,
+        is_large: bool,
     ) -> Poll<io::Result<usize>> {
-        self.begin_turn(!more)?;
-        self.cork(more || length >= CORKED_FROM)?;
+        self.begin_turn()?;
+        self.cork(is_large)?;
         self.more = true;
         if memory.iter().all(|slice| slice.is_empty()) {
             // The head went before. A write of nothing would be an error: the next one is asked for.
@@ -359,7 +358,7 @@ impl AsyncWrite for ZeroCopyStream {
                 before,
                 length,
                 more,
-            } => self.poll_beginning(cx, &slices[..before], length, more),
+            } => self.poll_beginning(cx, &slices[..before], more || length >= CORKED_FROM),
             Collected::Segment {
                 before,
                 length,
@@ -427,27 +426,11 @@ mod tests {
     async fn a_head_is_not_counted_against_its_turn() {
         let (mut stream, _other) = stream().await;
         let head = [IoSlice::new(b"HTTP/1.1 206 Partial Content\r\n\r\n")];
-        let length = CORKED_FROM;
-        let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, length, true)).await;
+        let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, true)).await;
         assert_eq!(sent.unwrap(), head[0].len());
         let turn = stream.turn.as_mut().unwrap();
         let allowance = poll_fn(|cx| Poll::Ready(turn.poll_allowance(cx))).await;
         assert_eq!(allowance, Poll::Ready(DOWNLOAD_FROM));
-    }
-
-    #[tokio::test]
-    async fn what_ends_with_its_first_segment_is_short_and_what_goes_on_is_not() {
-        let (mut stream, _other) = stream().await;
-        let turns = Arc::clone(stream.turn.as_ref().unwrap().turns());
-        let head = [IoSlice::new(b"HTTP/1.1 206 Partial Content\r\n\r\n")];
-        for (more, short) in [(true, 0), (false, 1), (true, 0)] {
-            let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, CORKED_FROM, more)).await;
-            assert_eq!(sent.unwrap(), head[0].len());
-            assert_eq!(turns.take_short(), short, "{more}");
-        }
-        let sent = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &head[0])).await;
-        assert_eq!(sent.unwrap(), head[0].len());
-        assert_eq!(turns.take_short(), 1);
     }
 
     #[cfg(target_os = "linux")]
@@ -472,7 +455,7 @@ mod tests {
             stream.spend(1);
             stream.weigh().unwrap();
             assert_eq!(unsent(&stream), expect, "{began:?}");
-            stream.begin_turn(false).unwrap();
+            stream.begin_turn().unwrap();
             assert_eq!(unsent(&stream), UNSENT);
         }
     }
