@@ -1,5 +1,6 @@
 //! tonearm beside nginx and others, measured in ratios. See README.md.
 
+mod arrival;
 mod bare;
 mod launch;
 mod measure;

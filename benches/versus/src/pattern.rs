@@ -16,7 +16,7 @@ pub(crate) struct Pattern(Bytes);
 
 impl Pattern {
     pub(crate) fn new() -> Self {
-        let mut random = Random(0x746f_6e65_6172_6d00);
+        let mut random = Random::new(0x746f_6e65_6172_6d00);
         let mut block = Vec::with_capacity(2 * PERIOD + 8);
         while block.len() < PERIOD {
             block.extend_from_slice(&random.next().to_le_bytes());
@@ -35,9 +35,18 @@ impl Pattern {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Less than `bound`, which is far less than 2^64.
+    pub(crate) const fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
     const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -244,6 +244,7 @@ impl Peer {
             scratch,
             address,
             side: asked,
+            targets: (0..WARM).map(|file| self.url(file, expires)).collect(),
             processes: Vec::new(),
         };
         running.wait().with_context(|| self.kind.name())?;
@@ -492,8 +493,10 @@ fn locked_version(name: &str) -> Option<String> {
 pub(crate) struct Running {
     child: Child,
     scratch: tempfile::TempDir,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) side: Side,
+    /// Path and query of each warm file.
+    pub(crate) targets: Vec<String>,
     pub(crate) processes: Vec<u32>,
 }
 

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::scope;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
+use crate::arrival::{Listeners, percentile};
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
 use crate::pattern::{FILE_LENGTH, Pattern};
@@ -484,25 +486,35 @@ impl Bench {
     }
 
     fn cold(&self, server: &Running, scenario: Scenario, pace: Pace) -> anyhow::Result<Leg> {
-        let warm = seeks(64, Pace::Open(COLD_RATE));
-        let mut alone = self.drive(server, std::slice::from_ref(&warm), None)?;
+        let listeners = Listeners {
+            address: server.address,
+            targets: &server.targets,
+            pattern: &self.pattern,
+            count: 64,
+            rate: COLD_RATE,
+        };
+        let mut alone = listeners.listen(self.warm_up(), self.window)?;
         let mut readers = crowd(FEW, scenario, 1024 * KIB, pace);
         // Of two files each in turn, the other is dropped meanwhile.
         readers.shape.stride = Some(FEW as u64);
         readers.recordings = Some(WARM..WARM + COLD);
         let dropper = self.store.dropper()?;
-        let mut beside = self.drive(server, &[warm, readers], Some(dropper))?;
-        let (before, after) = (alone.latency(0, "p99"), beside.latency(0, "p99"));
-        alone.problems.append(&mut beside.problems);
+        let (times, driven) = scope(|scope| {
+            let listening = scope.spawn(|| listeners.listen(self.warm_up(), self.window));
+            let driven = self.drive(server, &[readers], Some(dropper));
+            (listening.join(), driven)
+        });
+        let (mut times, beside) = (times.map_err(|_| anyhow!("listeners panicked"))??, driven?);
+        let (before, after) = (percentile(&mut alone, 99), percentile(&mut times, 99));
         Ok(Leg {
             figures: vec![
                 (Measure::P99Beside, after),
                 (Measure::P99Alone, before),
                 (Measure::ColdRatio, after / before),
-                (Measure::ColdBytes, beside.bytes_per_second(1)),
+                (Measure::ColdBytes, beside.bytes_per_second(0)),
             ],
             shares: Some(beside.shares()),
-            problems: alone.problems,
+            problems: beside.problems,
         })
     }
 
