@@ -188,7 +188,7 @@ impl Cache {
     pub(super) fn go_on(&self, path: &str, handle: &mut Handle) {
         let former = self.held.peek(path).map(|held| held.handle.clone());
         if let Some(former) = former.filter(|former| former.version == handle.version) {
-            handle.found = former.found;
+            handle.warmth = former.warmth;
         }
     }
 

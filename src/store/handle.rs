@@ -30,8 +30,48 @@ pub struct Handle {
     pub(crate) settled: bool,
     /// More is being written behind the bytes that are read: it has no version yet.
     pub(crate) grows: bool,
-    /// So many bytes lay in the page cache when they were asked for, since some did not.
-    pub(crate) found: Arc<AtomicU64>,
+    pub(crate) warmth: Arc<Warmth>,
+}
+
+/// What is known of the page cache.
+#[derive(Debug)]
+pub(crate) struct Warmth {
+    /// So many bytes lay there when they were asked for, since some did not.
+    found: AtomicU64,
+    /// So many have to, for more to be believed.
+    needed: AtomicU64,
+}
+
+impl Default for Warmth {
+    fn default() -> Self {
+        let (found, needed) = (AtomicU64::new(0), AtomicU64::new(Self::LEAST));
+        Self { found, needed }
+    }
+}
+
+impl Warmth {
+    /// Of a file of which nothing was missing yet.
+    const LEAST: u64 = 2 * 1024 * 1024;
+    /// Of one of which something was: so many times its length.
+    const TIMES: u64 = 2;
+    /// Of a file that is trusted, one range in so many is asked for.
+    const SAMPLED: u64 = 16;
+
+    /// Whether a range may be believed to be there, which counts as found until it is missed. Whether something is
+    /// counted twice is no matter, and a locked addition is.
+    fn trusts(&self, range: ByteRange) -> bool {
+        let found = self.found.load(Ordering::Relaxed);
+        self.found
+            .store(found.wrapping_add(range.len()), Ordering::Relaxed);
+        let is_sampled = (found / range.len().max(1)).is_multiple_of(Self::SAMPLED);
+        found >= self.needed.load(Ordering::Relaxed) && !is_sampled
+    }
+
+    fn missed(&self, length: u64) {
+        let needed = length.saturating_mul(Self::TIMES).max(Self::LEAST);
+        self.needed.store(needed, Ordering::Relaxed);
+        self.found.store(0, Ordering::Relaxed);
+    }
 }
 
 /// What tells that an open file is still the one that was located.
@@ -85,7 +125,7 @@ impl Handle {
             version,
             settled: true,
             grows: false,
-            found: Arc::default(),
+            warmth: Arc::default(),
         })
     }
 
@@ -170,28 +210,19 @@ impl Handle {
     }
 
     /// Whether a range is likely to lie in the page cache: asks for its last byte, its first, and one in each
-    /// megabyte, since the kernel reads and forgets in stretches. Of a file that always was there, all of it, one
-    /// range in a few is asked for; the first that is missing has all asked for again.
+    /// megabyte, since the kernel reads and forgets in stretches. Of a file that always was there, one short range
+    /// in a few is asked for; the first that is missing has all asked for until all were there, twice.
     pub(crate) fn is_cached(&self, range: ByteRange) -> bool {
-        /// A file is trusted of which so many times its length was found,
-        const TIMES: u64 = 2;
-        /// and no less than so many bytes.
-        const LEAST: u64 = 2 * 1024 * 1024;
-        /// Of one that is, one range in so many is asked for.
-        const SAMPLED: u64 = 16;
+        /// To ask for what is longer costs next to nothing of what it costs to send.
+        const SHORT: u64 = 256 * 1024;
         /// Bytes between those that are asked for.
         const STRIDE: u64 = 1024 * 1024;
-        // Whether something is counted twice is no matter, and a locked addition is.
-        let found = self.found.load(Ordering::Relaxed);
-        self.found
-            .store(found.wrapping_add(range.len()), Ordering::Relaxed);
-        let trusted = found >= self.version.length.saturating_mul(TIMES).max(LEAST);
-        if trusted && !(found / range.len().max(1)).is_multiple_of(SAMPLED) {
+        if self.warmth.trusts(range) && range.len() <= SHORT {
             return true;
         }
         let cached = self.is_there(range, STRIDE);
         if !cached {
-            self.found.store(0, Ordering::Relaxed);
+            self.warmth.missed(self.version.length);
         }
         cached
     }
@@ -347,17 +378,19 @@ mod tests {
         }
         assert!(!handle.has_come(part(5 * MIB, MIB)));
         assert!(!handle.is_cached(part(6 * MIB, MIB)));
-        // Nor does it where part of the file is asked for more often than the rest.
-        for _ in 0..10 {
-            assert!(handle.is_cached(first));
+        // Nor does what is asked for more often than the rest, which was missing.
+        let quarter = part(0, MIB / 4);
+        for _ in 0..60 {
+            assert!(handle.is_cached(quarter));
         }
-        assert!(!handle.is_cached(part(4 * MIB, MIB)));
-        for _ in 0..17 {
-            assert!(handle.is_cached(first));
+        assert!(!handle.is_cached(part(4 * MIB, MIB / 4)));
+        for _ in 0..65 {
+            assert!(handle.is_cached(quarter));
         }
         assert!(
-            handle.is_cached(part(3 * MIB, MIB)),
+            handle.is_cached(part(3 * MIB, MIB / 4)),
             "trusted, and not asked"
         );
+        assert!(!handle.is_cached(part(5 * MIB, MIB)), "long, and asked");
     }
 }

@@ -299,7 +299,7 @@ impl Local {
                 version,
                 settled: false,
                 grows: false,
-                found: Arc::default(),
+                warmth: Arc::default(),
             },
         })
     }
