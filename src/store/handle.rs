@@ -264,7 +264,7 @@ impl Handle {
 }
 
 /// Waits until no other reader of cold files takes this core: whoever serves connections on it waits for each that
-/// is ready to run.
+/// is ready to run. One that the disk keeps holds up those who are to ask it next.
 #[cfg(target_os = "linux")]
 fn turn_of_this_core() -> Option<MutexGuard<'static, ()>> {
     static CORES: LazyLock<Box<[Mutex<()>]>> = LazyLock::new(|| {
