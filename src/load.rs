@@ -13,6 +13,7 @@ mod engine;
 mod exchange;
 mod head;
 pub mod page;
+mod pipe;
 mod scenario;
 pub mod slo;
 mod stream;

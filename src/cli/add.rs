@@ -1,14 +1,15 @@
 //! `tonearm add`: a recording checked, mended as asked, and put into the store. What comes from a
 //! spool is brought by the same [`Add::bring`].
 
+mod repair;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -17,9 +18,8 @@ use super::storage::open_store;
 use super::watch::Watch;
 use super::{Failure, Outcome, print};
 use crate::audio::{Container, Content, Direction, Facts, Party, Source, Use, Verdict};
-use crate::config::{Config, Flags, Storage, Values, duration};
+use crate::config::{Config, Flags, Values};
 use crate::recording::{Id, MediaPath, MediaType, RecordingId, UnixTime};
-use crate::sound::{Mended, Reader, SoundError, Target, write};
 use crate::store::{ChangeError, Done, Put, Replace, StoreError};
 
 /// Flags of `tonearm add`.
@@ -193,94 +193,6 @@ impl Add {
         })
     }
 
-    /// Whether channels are to be swapped, by flag or by source.
-    fn swaps(&self) -> Result<bool, Failure> {
-        match (self.source, self.direction) {
-            (Some(source), Some(direction)) => source
-                .swaps(direction, self.first_leg)
-                .map_err(|unclear| Failure::new(Failure::USAGE, unclear)),
-            _ => Ok(self.swap),
-        }
-    }
-
-    /// Whether another format was asked for than the recording has, or a sound header.
-    fn converts(&self, facts: &Facts) -> bool {
-        use crate::audio::Codec;
-        let whole = facts.oddities.is_empty();
-        match self.to {
-            None => false,
-            Some(Format::Wav) => {
-                !(whole && facts.container == Container::Wav && facts.codec == Codec::Pcm)
-            }
-            Some(Format::Flac) => !(whole && facts.container == Container::Flac),
-        }
-    }
-
-    /// Mends into a file without a name, on the store's disk if it has one: killed, it leaves nothing
-    /// behind.
-    fn mended(
-        &self,
-        path: &Path,
-        file: &Arc<File>,
-        facts: &Facts,
-        swap: bool,
-        config: &Config,
-    ) -> Result<Ready, Failure> {
-        let refused = |error| mending(path, error);
-        let reader = Reader::open(file, facts).map_err(refused)?;
-        let mut mended = match &self.join {
-            Some(other) => self.joined(reader, other)?,
-            None => Mended::plain(reader),
-        };
-        if swap {
-            mended = mended.swapped().map_err(refused)?;
-        }
-        let target = match (self.to, facts.container) {
-            (Some(Format::Flac), _) | (None, Container::Flac) => Target::Flac,
-            _ => Target::Wav,
-        };
-        let mut scratch = match &config.storage {
-            Storage::Directory(directory) => tempfile::tempfile_in(directory),
-            Storage::Bucket(_) => tempfile::tempfile(),
-        }
-        .with_context(|| config.storage.to_string())
-        .map_err(|error| Failure::new(Failure::IO, error))?;
-        write(&mut mended, target, &mut scratch).map_err(refused)?;
-        let file = Arc::new(scratch);
-        let facts = facts_of(&file, path)?;
-        let looked = Looked::at(&file, facts, false, 1)?;
-        let media = match target {
-            Target::Wav => MediaType::Wav,
-            Target::Flac => MediaType::Flac,
-        };
-        Ok(Ready {
-            file,
-            media,
-            looked,
-        })
-    }
-
-    fn joined(&self, first: Reader, other: &Path) -> Result<Mended, Failure> {
-        let file = open(other)?;
-        let facts = facts_of(&file, other)?;
-        let second = Reader::open(&file, &facts).map_err(|error| mending(other, error))?;
-        let (earlier, text) = match self.offset.as_deref() {
-            None => (false, "0s"),
-            Some(text) => text
-                .strip_prefix('-')
-                .map_or((false, text), |text| (true, text)),
-        };
-        let offset = offset(text).map_err(|problem| Failure::new(Failure::USAGE, problem))?;
-        let silences = if earlier {
-            [offset, Duration::ZERO]
-        } else {
-            [Duration::ZERO, offset]
-        };
-        let [before_first, before_second] = silences;
-        Mended::joined([(first, before_first), (second, before_second)])
-            .map_err(|error| mending(other, error))
-    }
-
     /// Stores it, if it is `whole` after all of it was read.
     fn put(
         &self,
@@ -410,23 +322,6 @@ fn version(file: &File) -> Result<(u64, i64, i64), Failure> {
     Ok((metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// A duration of milliseconds too: `250ms`, `1.5s`, else as everywhere.
-fn offset(text: &str) -> Result<Duration, anyhow::Error> {
-    let wrong = || anyhow!("--offset: {text} is no duration such as 250ms, 1.5s or 1m30s");
-    if let Some(millis) = text.strip_suffix("ms") {
-        return Ok(Duration::from_millis(millis.parse().map_err(|_| wrong())?));
-    }
-    if let Some((whole, rest)) = text.split_once('.') {
-        let digits = rest.strip_suffix('s').ok_or_else(wrong)?;
-        let millis = format!("{digits:0<3}");
-        let millis = millis.get(..3).ok_or_else(wrong)?;
-        let whole: u64 = whole.parse().map_err(|_| wrong())?;
-        let millis: u64 = millis.parse().map_err(|_| wrong())?;
-        return Ok(Duration::from_secs(whole) + Duration::from_millis(millis));
-    }
-    duration(text).map_err(|_| wrong())
-}
-
 fn facts_of(file: &File, path: &Path) -> Result<Facts, Failure> {
     match content(file, path)? {
         Content::Recording(facts) => Ok(facts),
@@ -443,13 +338,4 @@ fn changing(error: ChangeError) -> Failure {
         ChangeError::Store(StoreError::NotFound(_)) => Failure::new(Failure::IO, error),
         error => error.into(),
     }
-}
-
-fn mending(path: &Path, error: SoundError) -> Failure {
-    let code = match &error {
-        SoundError::Io(_) => Failure::IO,
-        _ => Failure::FINDINGS,
-    };
-    let error = anyhow::Error::new(error).context(path.display().to_string());
-    Failure::new(code, error)
 }

@@ -4,12 +4,10 @@
 //! taken where those of HTTP/1.1 are. A stream that is broken off is reset (RFC 9113 §8.7 and §5.4.2,
 //! CANCEL), and its connection stays.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,25 +18,22 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::header::{ACCEPT, HeaderValue, RANGE, USER_AGENT};
 use mio::Registry;
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::USER;
 use super::connection::Progress;
 use super::exchange::{Exchange, Wrong};
 use super::head::Head;
+use super::pipe::{Buffers, Pipe};
 use super::scenario;
 use super::tally::Failure;
 use super::target::Recording;
-use super::wire::{Origin, ROOM, Tls, Wire, is_early};
+use super::wire::{Origin, Tls, Wire};
 
 /// Bytes of one stream that a server may send ahead of its reader, and of one that plays.
 const WINDOW: u32 = 256 << 10;
 const PLAYED: u32 = 64 << 10;
 /// The same of a connection, at most.
 const MOST_WINDOW: u32 = 1 << 30;
-/// Bytes that are received at once.
-const PIECE: usize = 64 << 10;
 /// Frames of one stream before others have their turn.
 const FRAMES: usize = 64;
 /// Streams that were reset, whose late frames are thrown away, and for how long.
@@ -146,13 +141,7 @@ impl Link {
             .max_concurrent_reset_streams(RESETS)
             .max_local_error_reset_streams(None)
             .reset_stream_duration(LATE);
-        let pipe = Pipe {
-            wire,
-            buffer: Vec::new(),
-            buffers: buffers.clone(),
-            at: 0,
-            end: 0,
-        };
+        let pipe = Pipe::over(wire, buffers.clone());
         Ok(Self {
             origin: origin.clone(),
             members,
@@ -370,88 +359,5 @@ fn broken(link: &mut Link, exchange: &Exchange, error: &h2::Error) -> Progress {
         Progress::Closed
     } else {
         Progress::Failed(wrong)
-    }
-}
-
-/// Buffers that nobody uses, of one thread.
-#[derive(Clone, Default)]
-pub(super) struct Buffers {
-    spare: Rc<RefCell<Vec<Vec<u8>>>>,
-    /// Whether a server may send little ahead, since what it sends waits in memory for who plays it.
-    pub(super) small_windows: bool,
-}
-
-impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let spare = self.spare.borrow_mut().pop();
-        spare.unwrap_or_else(|| vec![0; ROOM])
-    }
-}
-
-/// A wire as h2 wants it. Nobody is woken by it: its link is looked at when the poll says so.
-struct Pipe {
-    wire: Wire,
-    /// Only while there is something in it: most connections are quiet most of the time.
-    buffer: Vec<u8>,
-    buffers: Buffers,
-    /// What was received and not yet taken.
-    at: usize,
-    end: usize,
-}
-
-fn polled<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
-    match result {
-        Err(error) if is_early(&error) => Poll::Pending,
-        result => Poll::Ready(result),
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let pipe = &mut *self;
-        if pipe.at == pipe.end {
-            if pipe.buffer.is_empty() {
-                pipe.buffer = pipe.buffers.take();
-            }
-            let read = pipe.wire.read(&mut pipe.buffer, PIECE, RecvFlags::empty());
-            match polled(read) {
-                Poll::Ready(Ok(count)) => (pipe.at, pipe.end) = (0, count),
-                nothing => {
-                    let buffer = std::mem::take(&mut pipe.buffer);
-                    pipe.buffers.spare.borrow_mut().push(buffer);
-                    return nothing.map_ok(drop);
-                }
-            }
-        }
-        let count = into.remaining().min(pipe.end - pipe.at);
-        into.put_slice(&pipe.buffer[pipe.at..pipe.at + count]);
-        pipe.at += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        polled(self.wire.write(bytes))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.wire.flush() {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(context)
     }
 }

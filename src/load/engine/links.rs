@@ -6,7 +6,8 @@ use std::task::Waker;
 
 use super::Worker;
 use crate::load::exchange::Exchange;
-use crate::load::stream::{Bell, Buffers, Link, Ready, Stream};
+use crate::load::pipe::Buffers;
+use crate::load::stream::{Bell, Link, Ready, Stream};
 use crate::load::tally::Failure;
 use crate::load::wire::Origin;
 
