@@ -4,6 +4,7 @@
 //! padding, never two versions of a file in one response. Says once how it ended. Knows nothing of
 //! why these bytes are sent.
 
+mod ended;
 pub(crate) mod lane;
 mod segment;
 mod windows;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
 
+pub use self::ended::{Ended, Outcome};
 pub use self::lane::{Lane, MAX_SEGMENT};
 pub use self::segment::Segment;
 use self::windows::Windows;
@@ -33,43 +35,6 @@ use crate::store::{Reading, Sliced};
 /// Ranges up to this size are copied out of the page cache and leave in one write with their head:
 /// cheaper than a sendfile(2) of their own.
 const SMALL: u64 = 16 * 1024;
-
-/// How a body ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every byte was handed to the connection.
-    Complete,
-    /// The client went away first.
-    Aborted,
-    /// The bytes could not be read; the connection was cut.
-    Failed,
-}
-
-impl Outcome {
-    /// The outcome in one word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Aborted => "aborted",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What a body tells when it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// Bytes promised.
-    pub promised: u64,
-    /// Bytes handed to the connection.
-    pub sent: u64,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// How long after [`FileBody::timed`]'s moment the first bytes were handed over; `None` where
-    /// there were none, or no moment.
-    pub first_byte: Option<Duration>,
-}
 
 type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 
@@ -206,11 +171,6 @@ impl FileBody {
         self.0.lane = lane.filter(|lane| settled && lane.is_open());
         self.0.windows.on_lane = self.0.lane.is_some();
         self
-    }
-
-    /// How many bytes it has in all.
-    pub(crate) const fn promised(&self) -> u64 {
-        self.0.promised
     }
 
     /// Holds `presence` until it is dropped, and reads no more than `window` at once, where it is

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -222,7 +222,7 @@ impl<H: Handler> PerConnection<H> {
             }
             let body = response.body_mut();
             body.attach(presence, window);
-            turns.answered(body.promised());
+            turns.answered(body.size_hint().lower());
             Ok(response)
         };
         // An async block would have room for the whole future twice.

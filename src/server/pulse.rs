@@ -78,6 +78,11 @@ impl Pulse {
         self.stalled.store(stalled, Ordering::Relaxed);
     }
 
+    /// Whether the last write waits for the socket.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     /// To be held while a request is under way.
     pub(super) fn presence(&self) -> Arc<()> {
         add(&self.asked, 1);
@@ -172,7 +177,7 @@ impl Watch {
         let written = pulse.written.load(Ordering::Relaxed);
         let moved = (read, written) != (self.read, self.written);
         let busy = pulse.is_busy();
-        let stalled = pulse.stalled.load(Ordering::Relaxed);
+        let stalled = pulse.is_stalled();
         let control = pulse.control.load(Ordering::Relaxed);
         let taken = written.wrapping_sub(self.written);
         if control.wrapping_sub(self.control) > MOST_CONTROL + taken / PER_CONTROL {
@@ -333,10 +338,11 @@ mod tests {
             let found = findings(true, 100, |_, pulse| {
                 request.get_or_insert_with(|| pulse.presence());
                 pulse.written(written, false);
+                let control = 2;
                 pulse.framed(Came {
-                    requests: 0,
                     data,
-                    control: 2,
+                    control,
+                    ..Came::default()
                 });
             });
             assert_eq!(found, [Finding::Lively; 100]);
@@ -354,9 +360,8 @@ mod tests {
             let found = findings(true, 5, |_, pulse| {
                 pulse.written(written, false);
                 pulse.framed(Came {
-                    requests: 0,
-                    data: 0,
                     control,
+                    ..Came::default()
                 });
             });
             let first = found.contains(&Finding::Cut(Cut::Flood));

@@ -50,8 +50,6 @@ pub(super) struct Wire {
     unsent: BytesMut,
     /// Among those who send what was copied; files take their turns where they are sent.
     turn: Option<Turn>,
-    /// The last write found the socket full.
-    full: bool,
 }
 
 impl Wire {
@@ -65,7 +63,6 @@ impl Wire {
             pulse,
             unsent: BytesMut::new(),
             turn: None,
-            full: false,
         }
     }
 
@@ -158,10 +155,11 @@ impl Wire {
         let Some(turn) = &mut self.turn else {
             return Poll::Ready(Ok(()));
         };
-        if self.full {
+        if self.pulse.is_stalled() {
             // Who stood in line for a socket that is full would be woken by its turn, for nothing.
             ready!(self.stream.as_tcp().poll_write_ready(cx))?;
-            self.full = false;
+            // Who waits for a turn is not slow.
+            self.pulse.written(0, false);
         }
         turn.poll_allowance(cx).map(|_| Ok(()))
     }
@@ -172,10 +170,7 @@ impl Wire {
         match written {
             Poll::Ready(Ok(written)) => turn.spend(*written),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                self.full = true;
-                turn.pass();
-            }
+            Poll::Pending => turn.pass(),
         }
     }
 
@@ -403,7 +398,7 @@ mod tests {
         {
             sent.unwrap();
         }
-        assert!(wire.full);
+        assert!(wire.pulse.is_stalled());
         for _ in 0..3 {
             assert!(wire.write(&bytes).now_or_never().is_none());
             assert_eq!(turns.waiting(), 0);
