@@ -42,8 +42,8 @@ type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 ///
 /// On a connection with a [`Lane`], ranges that lie in the page cache go to the socket without
 /// being copied; small ones, and all without a lane, are copied from there. What is not in the page
-/// cache is read on the blocking pool first, one window ahead of what is being sent, so that no cold file
-/// keeps the listeners of warm ones waiting.
+/// cache is brought there by the blocking pool first, one window ahead of what is being sent, so that no cold
+/// file keeps the listeners of warm ones waiting.
 pub struct FileBody(Box<Sending>);
 
 /// A body under way. On the heap: hyper moves a response several times before it sends it.
@@ -53,8 +53,7 @@ struct Sending {
     supply: Supply,
     lane: Option<Lane>,
     work: Option<Work>,
-    /// A window was not in the page cache: the next ones are likely not to be there either.
-    is_cold: bool,
+    page_cache: PageCache,
     promised: u64,
     sent: u64,
     failed: bool,
@@ -63,6 +62,19 @@ struct Sending {
     on_end: Option<OnEnd>,
     /// How others know that it is still there.
     presence: Option<Arc<()>>,
+}
+
+/// How a body has found the page cache so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PageCache {
+    /// It had all that was wanted.
+    Has,
+    /// Something was not there: what is next is likely not to be there either.
+    Lacks,
+    /// The same, and the window that is being copied was brought there.
+    Brought,
+    /// What was brought there could not be had from there: the rest is read.
+    Silent,
 }
 
 /// Where bytes come from that do not lie in the open file.
@@ -147,7 +159,7 @@ impl FileBody {
             supply,
             lane: None,
             work: None,
-            is_cold: false,
+            page_cache: PageCache::Has,
             sent: 0,
             failed: false,
             began: None,
@@ -169,7 +181,6 @@ impl FileBody {
             (None, _) => false,
         };
         self.0.lane = lane.filter(|lane| settled && lane.is_open());
-        self.0.windows.on_lane = self.0.lane.is_some();
         self
     }
 
@@ -196,20 +207,19 @@ impl FileBody {
 }
 
 impl Sending {
-    /// Begins to read the next window, if nothing is under way and the next piece is a stored one.
-    fn read_ahead(&mut self, handle: &Handle) {
-        if self.work.is_none()
-            && let Some(window) = self.windows.take()
-        {
-            self.work = Some(Work::read(handle, window));
-        }
-    }
-
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Segment>>> {
         if let Some(work) = &mut self.work {
             let done = ready!(work.poll(cx));
             self.work = None;
-            return Poll::Ready(Some(done.and_then(|done| self.finish(done))));
+            if let Some(segment) = done.and_then(|done| self.finish(done)).transpose() {
+                return Poll::Ready(Some(segment));
+            }
+        }
+        if let Some(part) = self.windows.part() {
+            return match self.copy(part) {
+                Some(done) => Poll::Ready(Some(done)),
+                None => self.poll_next(cx),
+            };
         }
         match self.windows.piece() {
             None => Poll::Ready(None),
@@ -280,32 +290,62 @@ impl Sending {
         let Some(handle) = &self.handle else {
             return Some(Err(no_file()));
         };
-        if (window.len() <= SMALL || self.lane.is_none())
+        if self.page_cache == PageCache::Brought {
+            self.page_cache = PageCache::Lacks;
+        }
+        let asks = self.page_cache == PageCache::Lacks;
+        let next = self.windows.next();
+        let Some(lane) = &self.lane else {
+            if let Some(next) = next.filter(|_| asks) {
+                work::ask_for(handle, next);
+            }
+            self.windows.copy(window);
+            return None;
+        };
+        if window.len() <= SMALL
             && let Some(bytes) = handle.read_cached(window)
         {
             return Some(self.check(handle).map(|()| bytes.into()));
         }
-        let Some(lane) = &self.lane else {
-            self.work = Some(Work::read(handle, window));
-            return None;
-        };
-        let is_there = if self.is_cold {
+        let is_there = if asks {
             handle.has_come(window)
         } else {
             handle.is_cached(window)
         };
         if !is_there {
-            self.work = Some(Work::warm(handle, window, self.windows.next()));
-            self.is_cold = true;
+            self.work = Some(Work::warm(handle, window, next));
+            self.page_cache = PageCache::Lacks;
             return None;
         }
-        if self.is_cold
-            && let Some(next) = self.windows.next()
-        {
+        if let Some(next) = next.filter(|_| asks) {
             work::ask_for(handle, next);
         }
         let segment = self.segment(handle, window, lane);
         Some(self.check(handle).map(|()| segment))
+    }
+
+    /// Copies the next part of a window, or begins the work that has to be done first: all that is left of it is
+    /// brought into the page cache. Where it cannot be had from there, parts are read, one ahead.
+    fn copy(&mut self, part: ByteRange) -> Option<io::Result<Segment>> {
+        let Some(handle) = &self.handle else {
+            return Some(Err(no_file()));
+        };
+        if let Some(bytes) = handle.read_cached(part) {
+            self.windows.take_part();
+            return Some(self.check(handle).map(|()| bytes.into()));
+        }
+        let next = self.windows.next();
+        let (work, page_cache) = match (self.page_cache, self.windows.rest()) {
+            (PageCache::Has, Some(rest)) => (Work::warm(handle, rest, next), PageCache::Lacks),
+            // The next one was asked for when this one began.
+            (PageCache::Lacks, Some(rest)) => (Work::warm(handle, rest, None), PageCache::Lacks),
+            _ => {
+                self.windows.take_part();
+                (Work::read(handle, part), PageCache::Silent)
+            }
+        };
+        (self.work, self.page_cache) = (Some(work), page_cache);
+        None
     }
 
     fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
@@ -325,19 +365,23 @@ impl Sending {
         }
     }
 
-    /// What finished work leaves to send.
-    fn finish(&mut self, done: Done) -> io::Result<Segment> {
-        let handle = self.handle.clone().ok_or_else(no_file)?;
-        match (done, &self.lane) {
-            (Done::Read(bytes), _) => {
-                self.read_ahead(&handle);
-                Ok(bytes.into())
+    /// What finished work leaves to send; nothing where it is to be copied yet.
+    fn finish(&mut self, done: Done) -> io::Result<Option<Segment>> {
+        match (done, &self.handle, &self.lane) {
+            (Done::Read(bytes), handle, _) => {
+                if let (Some(handle), Some(part)) = (handle, self.windows.take_part()) {
+                    self.work = Some(Work::read(handle, part));
+                }
+                Ok(Some(bytes.into()))
             }
-            (Done::Warm(window), Some(lane)) => {
+            (Done::Warm(window), Some(handle), Some(lane)) => {
                 handle.check()?;
-                Ok(self.segment(&handle, window, lane))
+                Ok(Some(self.segment(handle, window, lane)))
             }
-            (Done::Warm(_), None) => Err(io::Error::other("a window is warmed for a lane only")),
+            (Done::Warm(_), ..) => {
+                self.page_cache = PageCache::Brought;
+                Ok(None)
+            }
         }
     }
 }
@@ -409,3 +453,7 @@ impl Drop for Sending {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

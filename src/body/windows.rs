@@ -8,8 +8,6 @@ use crate::store::LARGEST_READ;
 
 /// Size of the first window of a range without an end: playback often ends soon after it began.
 const FIRST_WINDOW: u64 = 256 * 1024;
-/// The same, where it is read into memory.
-const FIRST_READ: u64 = 64 * 1024;
 /// Size of the first window of a range with an end: who asked for it wants it.
 const WINDOW: u64 = 1024 * 1024;
 /// Size of the largest window. The larger, the less a download costs, and the longer a slow reader has a file
@@ -27,9 +25,9 @@ pub(super) struct Windows {
     length: u64,
     /// Twice the size of the last window.
     twice: u64,
-    /// They are sent out of the page cache, and not read into memory.
-    pub(super) on_lane: bool,
-    /// Most that is read into memory at once.
+    /// What of the last window is still to be copied.
+    rest: Option<ByteRange>,
+    /// Most that is copied at once.
     pub(super) largest_read: u64,
 }
 
@@ -41,7 +39,7 @@ impl Windows {
             extent,
             length,
             twice: 0,
-            on_lane: false,
+            rest: None,
             largest_read: LARGEST_READ,
         }
     }
@@ -93,16 +91,41 @@ impl Windows {
         Some(window)
     }
 
+    /// Has a window copied, part by part.
+    pub(super) const fn copy(&mut self, window: ByteRange) {
+        self.rest = Some(window);
+    }
+
+    /// What of it is still to be copied.
+    pub(super) const fn rest(&self) -> Option<ByteRange> {
+        self.rest
+    }
+
+    /// The part that is next.
+    pub(super) fn part(&self) -> Option<ByteRange> {
+        let ByteRange { first, last } = self.rest?;
+        let last = last.min(first.saturating_add(self.largest_read - 1));
+        Some(ByteRange { first, last })
+    }
+
+    /// Takes that part off the front.
+    pub(super) fn take_part(&mut self) -> Option<ByteRange> {
+        let part = self.part()?;
+        self.rest = self.rest.filter(|rest| rest.last > part.last);
+        if let Some(rest) = &mut self.rest {
+            rest.first = part.last + 1;
+        }
+        Some(part)
+    }
+
     /// Of a window of this range, if it has as much.
     fn size(&self, range: ByteRange) -> u64 {
         // What ends where the file ends was most likely asked for without an end.
-        let (smallest, largest) = if !self.on_lane {
-            (FIRST_READ.min(self.largest_read), self.largest_read)
-        } else if range.last + 1 < self.length {
-            (WINDOW, LARGEST_WINDOW)
+        let smallest = if range.last + 1 < self.length {
+            WINDOW
         } else {
-            (FIRST_WINDOW, LARGEST_WINDOW)
+            FIRST_WINDOW
         };
-        self.twice.clamp(smallest, largest)
+        self.twice.clamp(smallest, LARGEST_WINDOW)
     }
 }

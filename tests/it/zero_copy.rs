@@ -448,7 +448,7 @@ fn a_range_without_an_end_begins_with_a_small_window_and_grows() {
     assert_eq!(to_its_end.iter().sum::<usize>(), LENGTH);
     begins(&windows(stored(1, LENGTH - 1), true), &[256, 512, 1024]);
     begins(&windows(stored(0, LENGTH - 1), true), &[1024, 2048]);
-    begins(&windows(stored(0, LENGTH), false), &[64, 128]);
+    begins(&windows(stored(0, LENGTH), false), &[128, 128]);
 }
 
 #[test]
