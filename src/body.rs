@@ -191,6 +191,12 @@ impl FileBody {
         self.0.windows.largest_read = window.unwrap_or(LARGEST_READ);
     }
 
+    /// Whether somebody has looked for a place within what is stored, and listens from there on; who downloads
+    /// begins with the beginning.
+    pub(crate) fn is_sought(&self) -> bool {
+        self.0.windows.begin_within()
+    }
+
     /// Tells at its end how long after `began` the first bytes were handed over.
     #[must_use]
     pub fn timed(mut self, began: Instant) -> Self {

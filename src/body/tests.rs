@@ -82,3 +82,26 @@ async fn what_cannot_be_had_from_the_page_cache_is_read_one_part_ahead() {
     // All but the last part of each window.
     assert!(ahead >= parts * 9 / 10, "{ahead} of {parts}");
 }
+
+#[test]
+fn a_body_is_sought_that_begins_behind_the_first_byte() {
+    let stored = |first, last| Piece::Stored(ByteRange { first, last });
+    let delimiter = || Piece::Bytes("--a".into());
+    for (pieces, is_sought) in [
+        (vec![], false),
+        (vec![delimiter()], false),
+        (vec![stored(0, 9)], false),
+        (vec![stored(1, 9)], true),
+        (
+            vec![delimiter(), stored(0, 1), delimiter(), stored(5, 9)],
+            false,
+        ),
+        (
+            vec![delimiter(), stored(5, 9), delimiter(), stored(0, 1)],
+            true,
+        ),
+    ] {
+        let body = FileBody::new(pieces.clone(), None);
+        assert_eq!(body.is_sought(), is_sought, "{pieces:?}");
+    }
+}

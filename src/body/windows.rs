@@ -44,6 +44,18 @@ impl Windows {
         }
     }
 
+    /// Whether the first stored byte is not the representation's first.
+    pub(super) fn begin_within(&self) -> bool {
+        let stored = |piece: &Piece| match piece {
+            Piece::Bytes(_) => None,
+            Piece::Stored(range) => Some(range.first),
+        };
+        self.pieces
+            .iter()
+            .find_map(stored)
+            .is_some_and(|first| first > 0)
+    }
+
     /// The piece that is being sent.
     pub(super) fn piece(&mut self) -> Option<&mut Piece> {
         self.pieces.get_mut(self.through)

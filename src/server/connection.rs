@@ -222,7 +222,7 @@ impl<H: Handler> PerConnection<H> {
             }
             let body = response.body_mut();
             body.attach(presence, window);
-            turns.answered(body.size_hint().lower());
+            turns.answered(body.size_hint().lower(), body.is_sought());
             Ok(response)
         };
         // An async block would have room for the whole future twice.

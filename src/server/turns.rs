@@ -3,9 +3,9 @@
 //! A response that has already sent a good part is a download; one that has not is somebody's seek.
 //! Downloads stand in a line, and a few of them are let through once per round of the scheduler, so
 //! that between any two everybody else who is ready has been served. While nobody else is, more are
-//! let through, each with more; when a seek comes, one at a time, and for a while behind a short
-//! response, which is sure to be a seek: what begins a download looks like one. Nobody starves: the
-//! line moves with every round.
+//! let through, each with more; when a seek comes, one at a time, and for a while behind a response that is
+//! short or begins within its file, which is sure to be a seek: what begins a download looks like one. Nobody
+//! starves: the line moves with every round.
 //!
 //! On a connection of HTTP/2 all responses are as one, which begins anew with each request.
 
@@ -41,7 +41,7 @@ struct Round {
 }
 
 impl Round {
-    /// The next one: whether somebody else has sent something since the last, and something short.
+    /// The next one: whether somebody else has sent something since the last, and a seek was answered.
     fn next(&mut self, contended: bool, sought: bool, now: Instant) -> (usize, usize) {
         if sought {
             self.narrow_until = now.checked_add(WARY);
@@ -63,8 +63,8 @@ pub(super) struct Turns {
     arrived: Notify,
     /// Writes of others since the last round.
     others: AtomicU64,
-    /// Short responses since the last round.
-    short: AtomicU64,
+    /// Responses since the last round that are sure to be seeks'.
+    seeks: AtomicU64,
 }
 
 impl Turns {
@@ -78,10 +78,11 @@ impl Turns {
         self.line().len()
     }
 
-    /// A response of `length` bytes is on its way.
-    pub(super) fn answered(&self, length: u64) {
-        if usize::try_from(length).is_ok_and(|length| length <= DOWNLOAD_FROM) {
-            self.short.fetch_add(1, Ordering::Relaxed);
+    /// A response of `length` bytes is on its way; it was sought where it does not begin with the beginning.
+    pub(super) fn answered(&self, length: u64, was_sought: bool) {
+        let is_short = usize::try_from(length).is_ok_and(|length| length <= DOWNLOAD_FROM);
+        if is_short || was_sought {
+            self.seeks.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -95,7 +96,7 @@ impl Turns {
             // Comes back when all who were ready have run and the sockets have been asked again.
             tokio::task::yield_now().await;
             let contended = self.others.swap(0, Ordering::Relaxed) > 0;
-            let sought = self.short.swap(0, Ordering::Relaxed) > 0;
+            let sought = self.seeks.swap(0, Ordering::Relaxed) > 0;
             let (width, allowance) = round.next(contended, sought, instant());
             let mut line = self.line();
             for _ in 0..width.min(line.len()) {
@@ -270,12 +271,16 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_is_no_longer_than_a_seek_s_beginning_is_short() {
+    fn a_response_that_is_short_or_begins_within_is_a_seek_s() {
         let turns = Arc::new(Turns::default());
         let mut download = download(&turns);
-        for (length, allowance) in [(DOWNLOAD_FROM + 1, MOST), (DOWNLOAD_FROM, LEAST)] {
+        for (length, was_sought, allowance) in [
+            (DOWNLOAD_FROM + 1, false, MOST),
+            (DOWNLOAD_FROM, false, LEAST),
+            (usize::MAX, true, LEAST),
+        ] {
             assert_eq!(polled(&mut download), Poll::Pending);
-            turns.answered(u64::try_from(length).unwrap());
+            turns.answered(u64::try_from(length).unwrap(), was_sought);
             rounds(&turns, 2);
             assert_eq!(polled(&mut download), Poll::Ready(allowance));
             download.pass();
