@@ -1,4 +1,5 @@
-//! Seeks timed by the kernel: from before a request is sent to when the last of its answer came to the socket.
+//! Seeks timed by the kernel: from before a request is sent to when the last of what is wanted of its answer came
+//! to the socket.
 //!
 //! On a core that reads downloads as fast as it can, a generator's own clock tells of the generator, which
 //! comes to what has arrived when it has the time.
@@ -17,7 +18,7 @@ use nix::sys::time::TimeSpec;
 
 use crate::pattern::{FILE_LENGTH, Pattern, Random};
 
-/// Bytes of a seek.
+/// Bytes of a seek, or of its beginning.
 const SIZE: usize = 64 * 1024;
 /// Most bytes of an answer's head.
 const MAX_HEAD: usize = 4 * 1024;
@@ -33,6 +34,8 @@ pub(crate) struct Listeners<'a> {
     pub(crate) count: u32,
     /// Seeks a second of all of them.
     pub(crate) rate: f64,
+    /// They ask without an end, as players do, and break off when they have the beginning.
+    pub(crate) open_ended: bool,
 }
 
 impl Listeners<'_> {
@@ -57,10 +60,7 @@ impl Listeners<'_> {
     }
 
     fn seek(&self, number: u32, begin: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        setsockopt(&stream, ReceiveTimestampns, &true)?;
+        let mut stream = self.connect()?;
         let period = Duration::from_secs_f64(f64::from(self.count) / self.rate);
         let mut random = Random::new(number.into());
         let mut buffer = vec![0; MAX_HEAD + SIZE];
@@ -71,9 +71,21 @@ impl Listeners<'_> {
             let file = random.below(self.targets.len());
             let first = random.below(FILE_LENGTH as usize - SIZE);
             times.push(self.one(&mut stream, file, first, &mut buffer)?);
+            if self.open_ended {
+                // Closed with bytes unread, the other is reset.
+                stream = self.connect()?;
+            }
             next = (next + period).max(Instant::now());
         }
         Ok(times)
+    }
+
+    fn connect(&self) -> anyhow::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        setsockopt(&stream, ReceiveTimestampns, &true)?;
+        Ok(stream)
     }
 
     fn one(
@@ -85,8 +97,13 @@ impl Listeners<'_> {
     ) -> anyhow::Result<Duration> {
         let (target, last) = (&self.targets[file], first + SIZE - 1);
         let host = self.address;
+        let end = if self.open_ended {
+            String::new()
+        } else {
+            last.to_string()
+        };
         let request =
-            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nRange: bytes={first}-{last}\r\n\r\n");
+            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nRange: bytes={first}-{end}\r\n\r\n");
         let begun = SystemTime::now().duration_since(UNIX_EPOCH)?;
         stream.write_all(request.as_bytes())?;
         let (mut got, mut body) = (0, None);
@@ -101,7 +118,7 @@ impl Listeners<'_> {
             };
             let expected = &self.pattern.file(file)[first..=last];
             ensure!(
-                buffer[body..got] == *expected,
+                buffer[body..body + SIZE] == *expected,
                 "wrong bytes at {first} of {target}"
             );
             return Ok(arrived.saturating_sub(begun));

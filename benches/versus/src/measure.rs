@@ -20,8 +20,8 @@ pub(crate) enum Measure {
     P99,
     P99Alone,
     P99Beside,
-    ColdRatio,
-    ColdBytes,
+    BesideRatio,
+    BesideBytes,
     RestMemory,
     Memory512,
     Memory10000,
@@ -54,9 +54,9 @@ impl Measure {
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::P99Alone => "p99 alone, by the kernel's clock",
-            Self::P99Beside => "p99 beside cold readers, by the kernel's clock",
-            Self::ColdRatio => "p99 beside cold readers, over alone",
-            Self::ColdBytes => "cold bytes/s",
+            Self::P99Beside => "p99 beside them, by the kernel's clock",
+            Self::BesideRatio => "p99 beside them, over alone",
+            Self::BesideBytes => "their bytes/s",
             Self::RestMemory => "at rest",
             Self::Memory512 => "512 connections, beyond rest",
             Self::Memory10000 => "10,000 connections, beyond rest",
@@ -71,7 +71,7 @@ impl Measure {
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Self::Cpu | Self::FlatCpu | Self::TwoWorkersCpu | Self::TwoWorkersEven => Kind::Cpu,
-            Self::P50 | Self::P99 | Self::P99Alone | Self::P99Beside | Self::ColdRatio => {
+            Self::P50 | Self::P99 | Self::P99Alone | Self::P99Beside | Self::BesideRatio => {
                 Kind::Latency
             }
             Self::RestMemory | Self::Memory512 | Self::Memory10000 => Kind::Memory,
@@ -84,7 +84,7 @@ impl Measure {
         matches!(
             self,
             Self::BulkKept
-                | Self::ColdRatio
+                | Self::BesideRatio
                 | Self::Flat
                 | Self::FlatCpu
                 | Self::TwoWorkers
@@ -102,7 +102,7 @@ impl Measure {
         match self {
             _ if self.is_ratio() => ratio_text(value),
             Self::Requests | Self::Seeks => format!("{value:.0}/s"),
-            Self::Bytes | Self::BulkBytes | Self::BulkAlone | Self::ColdBytes => {
+            Self::Bytes | Self::BulkBytes | Self::BulkAlone | Self::BesideBytes => {
                 format!("{:.0} MiB/s", value / f64::from(1 << 20))
             }
             Self::RestMemory | Self::Memory512 | Self::Memory10000 => {

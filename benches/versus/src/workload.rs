@@ -22,6 +22,8 @@ const FEW: usize = 8;
 const A_FILE: Duration = Duration::from_millis(4);
 /// Warm seeks a second beside cold readers.
 const COLD_RATE: f64 = 2000.0;
+/// Seeks without an end a second, beside downloads.
+const SOUGHT_RATE: f64 = 500.0;
 /// One response in so many is compared byte by byte.
 const CHECKED: u64 = 16;
 /// Connections opened at once, and the time until the next.
@@ -42,6 +44,8 @@ enum Plan {
     Rate(u32),
     /// Seeks beside downloads.
     Mixed,
+    /// Seeks without an end, broken off soon, beside downloads.
+    Sought,
     /// Warm seeks beside readers of cold files.
     Cold(Scenario, Pace),
     Memory,
@@ -100,6 +104,11 @@ impl Workload {
             "mixed",
             "64 KiB seeks of 8 beside 8 bulk downloads",
             Plan::Mixed,
+        ),
+        workload(
+            "sought",
+            "first 64 KiB of open-ended ranges, 500 a second, beside 8 bulk downloads",
+            Plan::Sought,
         ),
         workload("rate-4000", "64 KiB at 4,000 a second", Plan::Rate(4000)),
         workload(
@@ -377,6 +386,7 @@ impl Bench {
             }
             Plan::Rate(rate) => self.rate(server, *rate),
             Plan::Mixed => self.mixed(server),
+            Plan::Sought => self.sought(server),
             Plan::Cold(scenario, pace) => self.cold(server, *scenario, *pace),
             Plan::Memory => self.memory(peer),
             Plan::Flat(recordings) => self.flat(server, recordings.clone()),
@@ -485,23 +495,46 @@ impl Bench {
         })
     }
 
+    fn sought(&self, server: &Running) -> anyhow::Result<Leg> {
+        let downloads = crowd(FEW, Scenario::Download, 64 * KIB, Pace::Closed);
+        let mut listeners = self.listeners(server, SOUGHT_RATE);
+        listeners.open_ended = true;
+        self.beside(server, &listeners, downloads, None)
+    }
+
     fn cold(&self, server: &Running, scenario: Scenario, pace: Pace) -> anyhow::Result<Leg> {
-        let listeners = Listeners {
-            address: server.address,
-            targets: &server.targets,
-            pattern: &self.pattern,
-            count: 64,
-            rate: COLD_RATE,
-        };
-        let mut alone = listeners.listen(self.warm_up(), self.window)?;
         let mut readers = crowd(FEW, scenario, 1024 * KIB, pace);
         // Of two files each in turn, the other is dropped meanwhile.
         readers.shape.stride = Some(FEW as u64);
         readers.recordings = Some(WARM..WARM + COLD);
         let dropper = self.store.dropper()?;
+        let listeners = self.listeners(server, COLD_RATE);
+        self.beside(server, &listeners, readers, Some(dropper))
+    }
+
+    fn listeners<'a>(&'a self, server: &'a Running, rate: f64) -> Listeners<'a> {
+        Listeners {
+            address: server.address,
+            targets: &server.targets,
+            pattern: &self.pattern,
+            count: 64,
+            rate,
+            open_ended: false,
+        }
+    }
+
+    /// How long listeners wait alone, and beside others.
+    fn beside(
+        &self,
+        server: &Running,
+        listeners: &Listeners<'_>,
+        others: Crowd,
+        dropper: Option<Dropper>,
+    ) -> anyhow::Result<Leg> {
+        let mut alone = listeners.listen(self.warm_up(), self.window)?;
         let (times, driven) = scope(|scope| {
             let listening = scope.spawn(|| listeners.listen(self.warm_up(), self.window));
-            let driven = self.drive(server, &[readers], Some(dropper));
+            let driven = self.drive(server, &[others], dropper);
             (listening.join(), driven)
         });
         let (mut times, beside) = (times.map_err(|_| anyhow!("listeners panicked"))??, driven?);
@@ -510,8 +543,8 @@ impl Bench {
             figures: vec![
                 (Measure::P99Beside, after),
                 (Measure::P99Alone, before),
-                (Measure::ColdRatio, after / before),
-                (Measure::ColdBytes, beside.bytes_per_second(0)),
+                (Measure::BesideRatio, after / before),
+                (Measure::BesideBytes, beside.bytes_per_second(0)),
             ],
             shares: Some(beside.shares()),
             problems: beside.problems,
