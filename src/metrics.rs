@@ -37,6 +37,15 @@ pub(crate) struct Keys {
     pub signs_until: u64,
 }
 
+/// What becomes of a body.
+const OUTCOMES: [OutcomeLabel; 3] = [
+    OutcomeLabel {
+        outcome: "complete",
+    },
+    OutcomeLabel { outcome: "aborted" },
+    OutcomeLabel { outcome: "failed" },
+];
+
 /// The server's counters and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -46,7 +55,7 @@ pub struct Metrics {
     selections: AtHand<KindLabel, Counter, 6>,
     bodies: AtHand<OutcomeLabel, Counter, 3>,
     promised: Counter,
-    sent: Counter,
+    sent: AtHand<OutcomeLabel, Counter, 3>,
     connections: Gauge,
     cuts: Family<ReasonLabel, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
@@ -86,11 +95,9 @@ impl Default for Metrics {
                 ]
                 .map(|kind| KindLabel { kind }),
             ),
-            bodies: AtHand::new(
-                ["complete", "aborted", "failed"].map(|outcome| OutcomeLabel { outcome }),
-            ),
+            bodies: AtHand::new(OUTCOMES),
             promised: Counter::default(),
-            sent: Counter::default(),
+            sent: AtHand::new(OUTCOMES),
             connections: Gauge::default(),
             cuts: Family::default(),
             handshakes: Family::default(),
@@ -136,9 +143,10 @@ impl Metrics {
     }
 
     pub(crate) fn ended(&self, outcome: &'static str, promised: u64, sent: u64) {
-        self.bodies.with(OutcomeLabel { outcome }, Counter::inc);
+        let labels = OutcomeLabel { outcome };
+        self.bodies.with(labels, Counter::inc);
         self.promised.inc_by(promised);
-        self.sent.inc_by(sent);
+        self.sent.with(labels, |bytes| bytes.inc_by(sent));
     }
 
     pub(crate) fn first_byte(&self, route: &'static str, after: Duration) {

@@ -44,9 +44,9 @@ impl Metrics {
         );
         registry.register_with_unit(
             "sent",
-            "Bytes of bodies handed to connections",
+            "Bytes of bodies handed to connections, by the body's outcome; of one that was aborted, the client may have taken fewer",
             Unit::Bytes,
-            self.sent.clone(),
+            self.sent.family(),
         );
         registry.register(
             "hubspot_questions",

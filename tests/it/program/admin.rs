@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::harness::program::{Place, Program, ask};
+use crate::harness::raw::Client;
 use crate::harness::{OWNER, pattern};
 
 #[test]
@@ -79,10 +80,35 @@ fn metrics_count_what_was_answered() {
         ),
         ("tonearm_refusals_total{reason=\"bad_signature\"}", 1),
         ("tonearm_bodies_total{outcome=\"complete\"}", 3),
+        ("tonearm_sent_bytes_total{outcome=\"aborted\"}", 0),
     ] {
         assert_eq!(program.metric(name), value, "{name}");
     }
-    assert!(program.metric("tonearm_sent_bytes_total") >= 1010);
+    assert!(program.metric("tonearm_sent_bytes_total{outcome=\"complete\"}") >= 1010);
+}
+
+/// A player asks for the rest of a recording, and breaks off.
+#[test]
+fn metrics_tell_what_was_sent_to_those_who_broke_off() {
+    const LENGTH: usize = 64 << 20;
+    const TAKEN: usize = 64 * 1024;
+    let place = Place::new();
+    place.put("call.wav", &pattern(LENGTH));
+    let program = place.serve();
+    let url = place.url("call", &program, &[]);
+    let mut client = Client::connect(program.public);
+    client.ask("GET", program.target(&url), &["Range: bytes=1000-"]);
+    assert_eq!(client.head().status, 206);
+    client.exactly(TAKEN);
+    drop(client);
+    program.wait_log("aborted", 1);
+    let sent = program.metric("tonearm_sent_bytes_total{outcome=\"aborted\"}");
+    let sent = usize::try_from(sent).unwrap();
+    assert!((TAKEN..LENGTH / 4).contains(&sent), "{sent}");
+    assert_eq!(
+        program.metric("tonearm_bodies_total{outcome=\"aborted\"}"),
+        1
+    );
 }
 
 /// Nanoseconds that each worker has run.
