@@ -31,7 +31,7 @@ const MOST_COPIED: usize = 128 * 1024;
 /// Most downloads that are let through in one round: whoever seeks next waits for all of them.
 const MOST_A_ROUND: usize = 4;
 /// Where somebody seeks, others will, or he again: for so long rounds stay narrow.
-const WARY: Duration = Duration::from_millis(10);
+const WARY: Duration = Duration::from_millis(100);
 
 /// How many downloads a round lets through, and how much each of them may send.
 #[derive(Debug, Default)]
@@ -298,13 +298,13 @@ mod tests {
         assert_eq!(at(0, false, false), (4, MOST));
         assert_eq!(at(1, true, true), (1, LEAST));
         assert_eq!(at(5, false, true), (1, LEAST));
-        assert_eq!(at(14, false, false), (1, LEAST));
+        assert_eq!(at(104, false, false), (1, LEAST));
         for width in [2, 4, 4] {
-            assert_eq!(at(15, false, false), (width, MOST));
+            assert_eq!(at(105, false, false), (width, MOST));
         }
         // What is longer may be a download's beginning.
-        assert_eq!(at(16, true, false), (1, LEAST));
-        assert_eq!(at(16, false, false), (2, MOST));
+        assert_eq!(at(106, true, false), (1, LEAST));
+        assert_eq!(at(106, false, false), (2, MOST));
     }
 
     #[test]

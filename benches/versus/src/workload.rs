@@ -24,6 +24,8 @@ const A_FILE: Duration = Duration::from_millis(4);
 const COLD_RATE: f64 = 2000.0;
 /// Seeks without an end a second, beside downloads.
 const SOUGHT_RATE: f64 = 500.0;
+/// Of a percentile of so few a second, less time tells nothing.
+const LEAST_WINDOW: Duration = Duration::from_secs(1);
 /// One response in so many is compared byte by byte.
 const CHECKED: u64 = 16;
 /// Connections opened at once, and the time until the next.
@@ -531,10 +533,12 @@ impl Bench {
         others: Crowd,
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Leg> {
-        let mut alone = listeners.listen(self.warm_up(), self.window)?;
+        let (warm_up, window) = (self.warm_up(), self.window.max(LEAST_WINDOW));
+        let (side, processes) = (&server.side, &server.processes);
+        let mut alone = listeners.listen(warm_up, window)?;
         let (times, driven) = scope(|scope| {
-            let listening = scope.spawn(|| listeners.listen(self.warm_up(), self.window));
-            let driven = self.drive(server, &[others], dropper);
+            let listening = scope.spawn(|| listeners.listen(warm_up, window));
+            let driven = drive(side, processes, &[others], warm_up, window, dropper);
             (listening.join(), driven)
         });
         let (mut times, beside) = (times.map_err(|_| anyhow!("listeners panicked"))??, driven?);
