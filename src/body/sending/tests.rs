@@ -1,9 +1,13 @@
 //! What comes out of the page cache, and what does not.
 
+use std::fs::File;
+
 use bytes::Buf as _;
 use futures_util::FutureExt as _;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 
+use super::super::FileBody;
 use super::*;
 
 const PART: usize = 16 * 1024;
