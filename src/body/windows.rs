@@ -80,11 +80,10 @@ impl Windows {
         if !(extent.first..=extent.last).contains(&range.first) {
             return None;
         }
-        let last = range.last.min(extent.last);
-        let last = last.min(range.first.saturating_add(self.size(*range) - 1));
+        let window = range.beginning(self.size(*range));
         Some(ByteRange {
-            first: range.first - extent.first,
-            last: last - extent.first,
+            first: window.first - extent.first,
+            last: window.last.min(extent.last) - extent.first,
         })
     }
 
@@ -115,18 +114,17 @@ impl Windows {
 
     /// The part that is next.
     pub(super) fn part(&self) -> Option<ByteRange> {
-        let ByteRange { first, last } = self.rest?;
-        let last = last.min(first.saturating_add(self.largest_read - 1));
-        Some(ByteRange { first, last })
+        Some(self.rest?.beginning(self.largest_read))
     }
 
     /// Takes that part off the front.
     pub(super) fn take_part(&mut self) -> Option<ByteRange> {
         let part = self.part()?;
-        self.rest = self.rest.filter(|rest| rest.last > part.last);
-        if let Some(rest) = &mut self.rest {
-            rest.first = part.last + 1;
-        }
+        let rest = self.rest.filter(|rest| rest.last > part.last);
+        self.rest = rest.map(|rest| ByteRange {
+            first: part.last + 1,
+            ..rest
+        });
         Some(part)
     }
 

@@ -38,6 +38,12 @@ impl ByteRange {
         self.last - self.first + 1
     }
 
+    /// Its first `most` bytes, or all of it; `most` is at least 1.
+    pub(crate) fn beginning(self, most: u64) -> Self {
+        let last = self.last.min(self.first.saturating_add(most - 1));
+        Self { last, ..self }
+    }
+
     /// Overlaps or is adjacent.
     const fn touches(&self, other: &Self) -> bool {
         self.first <= other.last.saturating_add(1) && other.first <= self.last.saturating_add(1)

@@ -191,10 +191,7 @@ fn steps(range: ByteRange) -> impl Iterator<Item = ByteRange> {
     let begins = successors(Some(range.first), |first| first.checked_add(STEP));
     begins
         .take_while(move |first| *first <= range.last)
-        .map(move |first| ByteRange {
-            first,
-            last: range.last.min(first.saturating_add(STEP - 1)),
-        })
+        .map(move |first| ByteRange { first, ..range }.beginning(STEP))
 }
 
 #[cfg(target_os = "linux")]

@@ -87,11 +87,13 @@ impl Ranged for Source {
             return Err(Stopped::Enough);
         }
         *self.reads.borrow_mut() += 1;
-        let range = ByteRange {
+        let rest = ByteRange {
             first: offset,
-            last: end.min(offset.saturating_add(STEP - 1)),
+            last: end,
         };
-        let bytes = self.runtime.block_on(self.object.read(range));
+        let bytes = self
+            .runtime
+            .block_on(self.object.read(rest.beginning(STEP)));
         *self.held.borrow_mut() = (offset, bytes.map_err(Stopped::Failed)?);
         Ok(self.held(offset, buffer))
     }
