@@ -37,15 +37,6 @@ pub(crate) struct Keys {
     pub signs_until: u64,
 }
 
-/// What becomes of a body.
-const OUTCOMES: [OutcomeLabel; 3] = [
-    OutcomeLabel {
-        outcome: "complete",
-    },
-    OutcomeLabel { outcome: "aborted" },
-    OutcomeLabel { outcome: "failed" },
-];
-
 /// The server's counters and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -80,6 +71,7 @@ impl Default for Metrics {
             method: Class::Read.word(),
             status,
         });
+        let outcomes = ["complete", "aborted", "failed"].map(|outcome| OutcomeLabel { outcome });
         let mut metrics = Self {
             registry: Registry::with_prefix("tonearm"),
             requests: AtHand::new(media),
@@ -95,9 +87,9 @@ impl Default for Metrics {
                 ]
                 .map(|kind| KindLabel { kind }),
             ),
-            bodies: AtHand::new(OUTCOMES),
+            bodies: AtHand::new(outcomes),
             promised: Counter::default(),
-            sent: AtHand::new(OUTCOMES),
+            sent: AtHand::new(outcomes),
             connections: Gauge::default(),
             cuts: Family::default(),
             handshakes: Family::default(),

@@ -51,40 +51,45 @@ impl Listeners<'_> {
             let all: Vec<_> = (0..self.count)
                 .map(|number| scope.spawn(listener(number)))
                 .collect();
-            let mut times = Vec::new();
+            let mut seeks = Vec::new();
             for one in all {
-                times.extend(one.join().map_err(|_| anyhow!("a listener panicked"))??);
+                seeks.extend(one.join().map_err(|_| anyhow!("a listener panicked"))??);
             }
-            Ok(times)
+            let untold = seeks.iter().filter(|(_, is_told)| !is_told).count();
+            ensure!(
+                untold <= seeks.len() / 100,
+                "the kernel does not tell when {untold} of {} came",
+                seeks.len()
+            );
+            Ok(seeks.into_iter().map(|(took, _)| took).collect())
         })
     }
 
-    fn seek(&self, number: u32, begin: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
+    /// How long each seek of one of them took, and whether the kernel has told.
+    fn seek(
+        &self,
+        number: u32,
+        begin: Instant,
+        end: Instant,
+    ) -> anyhow::Result<Vec<(Duration, bool)>> {
         let mut stream = self.connect()?;
         let period = Duration::from_secs_f64(f64::from(self.count) / self.rate);
         let mut random = Random::new(number.into());
         let mut buffer = vec![0; MAX_HEAD + SIZE];
-        let (mut times, mut untold) = (Vec::new(), 0);
+        let mut seeks = Vec::new();
         let mut next = begin + period * number / self.count;
         while next < end {
             sleep(next.saturating_duration_since(Instant::now()));
             let file = random.below(self.targets.len());
             let first = random.below(FILE_LENGTH as usize - SIZE);
-            let (took, is_told) = self.one(&mut stream, file, first, &mut buffer)?;
-            times.push(took);
-            untold += usize::from(!is_told);
+            seeks.push(self.one(&mut stream, file, first, &mut buffer)?);
             if self.open_ended {
                 // Closed with bytes unread, the other is reset.
                 stream = self.connect()?;
             }
             next = (next + period).max(Instant::now());
         }
-        ensure!(
-            untold <= 1 + times.len() / 100,
-            "the kernel does not tell when {untold} of {} came",
-            times.len()
-        );
-        Ok(times)
+        Ok(seeks)
     }
 
     fn connect(&self) -> anyhow::Result<TcpStream> {
