@@ -232,15 +232,13 @@ fn authenticate(request: SignedRequest<'_>, keyring: &Keyring) -> Result<Arc<Aut
             Refusal::BadSignature
         });
     }
-    let (signed, mac) = (token.signed, token.mac);
+    let signed = token.signed;
     let authentic = Arc::new(Authentic {
         path: path.into(),
         claims: token.claims,
         window: *key.window(),
     });
-    keyring
-        .known()
-        .keep(request.target, signed, mac, &authentic);
+    keyring.known().keep(request.target, signed, &authentic);
     Ok(authentic)
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use hmac::digest::CtOutput;
+use ctutils::CtEq as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::known::Known;
-use super::token::{Mac256, TokenId, is_kid};
+use super::token::{EncodedMac, Mac256, TokenId, is_kid};
 use super::{Policy, fingerprint};
 use crate::recording::UnixTime;
 
@@ -216,10 +216,9 @@ impl Key {
     }
 }
 
-/// Whether two MACs are one, in constant time: as [`Key::holds`] compares them.
-pub(super) fn same(one: &Mac256, other: &Mac256) -> bool {
-    let output = |mac: &Mac256| CtOutput::<Hmac<Sha256>>::new((*mac).into());
-    output(one) == output(other)
+/// Whether two MACs are one, in constant time. Each has one spelling, so that they are compared as they are written.
+pub(super) fn same(one: &EncodedMac, other: &EncodedMac) -> bool {
+    one.ct_eq(other).to_bool()
 }
 
 /// The key's own MAC over a secret that was shown.

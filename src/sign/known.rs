@@ -1,7 +1,7 @@
 //! Which MAC a URL has to have, for those that were lately found to have theirs.
 //!
 //! A listener asks with one URL at every seek, and its MAC does not change: it is computed once.
-//! It is compared each time, in constant time, with what the request shows. What is looked up
+//! It is compared each time as it is written, in constant time, with what the request shows. What is looked up
 //! is the rest of the target, which is no secret; and only what was true is kept, so that nobody
 //! without a key can have anything kept. Belongs to one keyring, and goes with it.
 
@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use super::Authentic;
 use super::key::same;
-use super::token::{ENCODED_MAC, Mac256, mac_bytes};
+use super::token::{ENCODED_MAC, EncodedMac};
 
 /// Most URLs that are kept.
 const MOST: usize = 4096;
@@ -20,7 +20,7 @@ const MOST: usize = 4096;
 const LONGEST: usize = 512;
 
 /// What is kept of a URL.
-type Entry = Arc<(Mac256, Arc<Authentic>)>;
+type Entry = Arc<(EncodedMac, Arc<Authentic>)>;
 
 pub(super) struct Known(Cache<Box<str>, Entry>);
 
@@ -42,25 +42,25 @@ impl Known {
         let (signed, mac) = split(target)?;
         let entry = self.0.get(signed)?;
         let (expected, authentic) = &*entry;
-        same(expected, &mac_bytes(mac).ok()?).then(|| Arc::clone(authentic))
+        same(expected, mac).then(|| Arc::clone(authentic))
     }
 
     /// Keeps what was found to be true of a target that ends with its token; not what is true on one
     /// host alone.
-    pub(super) fn keep(&self, target: &str, token: &str, mac: Mac256, authentic: &Arc<Authentic>) {
-        if let Some((signed, _)) = split(target)
+    pub(super) fn keep(&self, target: &str, token: &str, authentic: &Arc<Authentic>) {
+        if let Some((signed, mac)) = split(target)
             && signed.ends_with(token)
             && !authentic.claims.host_bound
             && target.len() <= LONGEST
         {
-            let entry = Arc::new((mac, Arc::clone(authentic)));
+            let entry = Arc::new((*mac, Arc::clone(authentic)));
             self.0.insert(signed.into(), entry);
         }
     }
 }
 
 /// A target that ends with its token, before its last `.` and behind it.
-fn split(target: &str) -> Option<(&str, &str)> {
+fn split(target: &str) -> Option<(&str, &EncodedMac)> {
     let (signed, mac) = target.split_at_checked(target.len().checked_sub(ENCODED_MAC)?)?;
-    Some((signed.strip_suffix('.')?, mac))
+    Some((signed.strip_suffix('.')?, mac.as_bytes().try_into().ok()?))
 }

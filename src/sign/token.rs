@@ -14,6 +14,7 @@ pub type Mac256 = [u8; 32];
 
 /// Characters of a MAC in base64url.
 pub(super) const ENCODED_MAC: usize = 43;
+pub(super) type EncodedMac = [u8; ENCODED_MAC];
 
 /// Longest file name in a grant, in bytes of UTF-8.
 pub const MAX_FILE_NAME: usize = 190;
