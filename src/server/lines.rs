@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// What has stood on a connection, ever.
 #[derive(Debug, Default)]
@@ -41,37 +41,82 @@ enum At {
 
 /// The lines of heads, across reads. Contents are passed over, as long as they are delimited in the
 /// plainest way; behind any other, every line is watched.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lines {
     pub(super) seen: Arc<Seen>,
     at: At,
-    /// The line so far.
-    start: [u8; START],
-    length: usize,
-    last: u8,
+    /// The line of which the end is still to come.
+    begun: Begun,
     hash: bool,
     /// What the head so far says of its content.
     content_length: Option<u64>,
     chunked: bool,
 }
 
-impl Default for Lines {
+/// A line without its end: how it begins, how long it is, how it ends.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    /// Of at most [`START`] bytes.
+    start: &'a [u8],
+    length: usize,
+    last: u8,
+}
+
+impl<'a> Line<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            start: &bytes[..bytes.len().min(START)],
+            length: bytes.len(),
+            last: bytes.last().copied().unwrap_or_default(),
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        matches!((self.length, self.last), (0, _) | (1, b'\r'))
+    }
+}
+
+/// What there is of a line that was cut by a read.
+#[derive(Debug)]
+struct Begun {
+    start: [u8; START],
+    length: usize,
+    last: u8,
+}
+
+impl Default for Begun {
     fn default() -> Self {
         Self {
-            seen: Arc::default(),
-            at: At::default(),
             start: [0; START],
             length: 0,
             last: 0,
-            hash: false,
-            content_length: None,
-            chunked: false,
+        }
+    }
+}
+
+impl Begun {
+    fn go_on(&mut self, bytes: &[u8]) {
+        let known = self.length.min(START);
+        let taken = bytes.len().min(START - known);
+        self.start[known..][..taken].copy_from_slice(&bytes[..taken]);
+        self.length += bytes.len();
+        self.last = bytes.last().copied().unwrap_or(self.last);
+    }
+
+    fn line(&self) -> Line<'_> {
+        Line {
+            start: &self.start[..self.length.min(START)],
+            length: self.length,
+            last: self.last,
         }
     }
 }
 
 impl Lines {
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
+        if self.are_between() && is_plain_head(bytes) {
+            return;
+        }
         while !bytes.is_empty() {
             let (At::Content(left) | At::Chunk(left)) = self.at else {
                 bytes = self.take_line(bytes);
@@ -91,67 +136,68 @@ impl Lines {
 
     /// Whether a request may begin with the next byte, and none has begun.
     pub(super) fn are_between(&self) -> bool {
-        self.at == At::Request && self.length == 0
+        self.at == At::Request && self.begun.length == 0
     }
 
     /// Takes the rest of a line, or all there is of it.
     fn take_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        let known = self.length.min(START);
-        let taken = part.len().min(START - known);
-        self.start[known..][..taken].copy_from_slice(&part[..taken]);
-        self.length += part.len();
-        self.last = part.last().copied().unwrap_or(self.last);
         if matches!(self.at, At::Request | At::Lost) {
             self.hash |= memchr(b'#', part).is_some();
         }
-        if end.is_none() {
-            return rest;
+        if end.is_some() && self.begun.length == 0 {
+            // As nearly always: all of it is here.
+            self.at = self.end_line(Line::of(part));
+        } else {
+            self.begun.go_on(part);
+            if end.is_none() {
+                return rest;
+            }
+            let begun = std::mem::take(&mut self.begun);
+            self.at = self.end_line(begun.line());
         }
-        self.at = self.end_line();
-        (self.length, self.last, self.hash) = (0, 0, false);
+        self.hash = false;
         &rest[1..]
     }
 
-    /// What follows the line that has just ended.
-    fn end_line(&mut self) -> At {
-        let start = &self.start[..self.length.min(START)];
-        let is_empty = matches!((self.length, self.last), (0, _) | (1, b'\r'));
+    /// What follows a line that has just ended.
+    fn end_line(&mut self, line: Line<'_>) -> At {
+        let start = line.start;
         match self.at {
             // RFC 9112 §2.2: empty lines before a request say nothing.
-            At::Request if is_empty => At::Request,
+            At::Request if line.is_empty() => At::Request,
             At::Request => {
                 if self.hash {
                     self.seen.fragment.store(true, Ordering::Relaxed);
                 }
                 At::Fields
             }
-            At::Fields if is_empty => self.end_head(),
+            At::Fields if line.is_empty() => self.end_head(),
             At::Fields if begins(start, TRANSFER_ENCODING) => {
                 self.chunked = true;
                 At::Fields
             }
             At::Fields if begins(start, CONTENT_LENGTH) => {
-                let said = decimal(start).filter(|_| self.length < START);
+                let said = decimal(start).filter(|_| line.length < START);
                 match (said, self.content_length) {
                     (Some(said), None) => self.content_length = Some(said),
                     (Some(said), Some(before)) if said == before => {}
-                    _ => return self.lost(),
+                    _ => return self.lost(line),
                 }
                 At::Fields
             }
             At::Fields => At::Fields,
             // From here on a line ends in CRLF, or hyper ends the connection.
-            At::ChunkSize | At::Trailer if self.last != b'\r' => self.lost(),
+            At::ChunkSize | At::Trailer if line.last != b'\r' => self.lost(line),
             At::ChunkSize => match hexadecimal(start) {
                 Some(0) => At::Trailer,
                 Some(size) => size.checked_add(2).map_or(At::Lost, At::Chunk),
-                None => self.lost(),
+                None => self.lost(line),
             },
-            At::Trailer if is_empty => At::Request,
+            At::Trailer if line.is_empty() => At::Request,
             At::Trailer => At::Trailer,
-            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(),
+            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(line),
         }
     }
 
@@ -172,8 +218,8 @@ impl Lines {
     }
 
     /// Any line may be one of a head, this one too.
-    fn lost(&mut self) -> At {
-        let start = &self.start[..self.length.min(START)];
+    fn lost(&mut self, line: Line<'_>) -> At {
+        let start = line.start;
         if begins(start, CONTENT_LENGTH) || self.content_length.is_some() {
             self.seen.content_length.store(true, Ordering::Relaxed);
         }
@@ -184,6 +230,30 @@ impl Lines {
         }
         At::Lost
     }
+}
+
+/// Whether all of this is one head, as nearly every read is, of which nothing has to be remembered.
+fn is_plain_head(bytes: &[u8]) -> bool {
+    let mut ends = memchr_iter(b'\n', bytes);
+    let Some(first) = ends.next().filter(|end| *end > 1) else {
+        return false;
+    };
+    if memchr(b'#', &bytes[..first]).is_some() {
+        return false;
+    }
+    let mut begin = first + 1;
+    for end in ends {
+        let line = &bytes[begin..end];
+        begin = end + 1;
+        match line.first() {
+            Some(b'\r') if line.len() == 1 => return begin == bytes.len(),
+            Some(b't' | b'T') if begins(line, TRANSFER_ENCODING) => return false,
+            Some(b'c' | b'C') if begins(line, CONTENT_LENGTH) => return false,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+    false
 }
 
 fn begins(line: &[u8], name: &[u8]) -> bool {
@@ -314,6 +384,28 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// One read or many: what is passed over at once is what would have been, byte by byte.
+        #[test]
+        fn a_head_that_comes_at_once_is_none_else(
+            lines in proptest::collection::vec(0..12_usize, 0..9),
+            ends in proptest::collection::vec(proptest::bool::weighted(0.9), 9),
+        ) {
+            const LINES: [&str; 12] = [
+                "", "GET /a HTTP/1.1", "PUT /a#b HTTP/1.1", "Host: a", "x: #", "content-length: 5", "Connection: x",
+                "Content-Length: 0", "Transfer-Encoding: chunked", "te: trailers", "5", "0",
+            ];
+            let line = |(line, crlf): (&usize, &bool)| {
+                format!("{}{}", LINES[*line], if *crlf { "\r\n" } else { "\n" })
+            };
+            let text: String = lines.iter().zip(&ends).map(line).collect();
+            let (mut once, mut bytewise) = (Lines::default(), Lines::default());
+            for text in [&text, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", &text] {
+                once.take(text.as_bytes());
+                text.bytes().for_each(|byte| bytewise.take(&[byte]));
+            }
+            proptest::prop_assert_eq!(format!("{once:?}"), format!("{bytewise:?}"));
+        }
+
         #[test]
         fn reads_may_cut_a_line_anywhere(cuts in proptest::collection::vec(1..9_usize, 1..9)) {
             let text = b"PUT /a HTTP/1.1\r\ncontent-length: 7\r\n\r\nGET /#\nPUT / HTTP/1.1\r\n\
