@@ -7,7 +7,7 @@
 mod precondition;
 mod range;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 pub use self::precondition::{if_match_names, if_none_match_names};
 pub use self::range::{ByteRange, MAX_RANGES, SelectedRanges};
@@ -38,35 +38,43 @@ pub fn select(
 ) -> Selection {
     use precondition::Verdict;
 
-    match precondition::evaluate(fields, representation) {
-        Verdict::Failed => return Selection::PreconditionFailed,
-        Verdict::NotModified => return Selection::NotModified,
-        Verdict::Perform => {}
+    let conditional = precondition::are_any(fields);
+    if conditional {
+        match precondition::evaluate(fields, representation) {
+            Verdict::Failed => return Selection::PreconditionFailed,
+            Verdict::NotModified => return Selection::NotModified,
+            Verdict::Perform => {}
+        }
     }
     // §14.2: GET is the only method for which range handling is defined, so a HEAD with Range
     // tells what a GET without one would get.
     if method != Method::GET {
         return Selection::Full;
     }
-    let Some(wanted) = only(fields, &header::RANGE).and_then(range::parse) else {
+    let Some(wanted) = only_text(fields, &header::RANGE).and_then(range::parse) else {
         return Selection::Full;
     };
     // §13.1.5: a validator that does not match means the client holds another version; a part of
     // this one would be spliced onto it.
-    if !precondition::if_range_holds(fields, representation, now) {
+    if conditional && !precondition::if_range_holds(fields, representation, now) {
         return Selection::Full;
     }
     range::resolve(&wanted, representation.length)
 }
 
 /// The value of a field that may stand once; repeated, it has none (RFC 9110 §5.3).
-fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = fields.get_all(name).iter();
-    let value = values.next()?;
-    if values.next().is_some() {
-        return None;
+pub(crate) fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    // As nearly always: no field stands twice.
+    if fields.len() == fields.keys_len() {
+        return fields.get(name);
     }
-    value.to_str().ok()
+    let mut values = fields.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// The same, where it is text.
+fn only_text<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    only(fields, name)?.to_str().ok()
 }
 
 #[cfg(test)]

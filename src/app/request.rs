@@ -4,7 +4,7 @@
 //! can disagree about it.
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::base_url::is_host;
 use crate::reject::Rejection;
@@ -47,12 +47,12 @@ impl<'a> Effective<'a> {
     }
 
     pub(super) fn of(head: &'a Parts, arrival: &Arrival) -> Result<Self, Rejection> {
-        check_framing(head, arrival)?;
-        let host = host(head)?;
+        let fields = Fields::of(&head.headers);
+        check_framing(&fields, arrival)?;
+        let host = host(head, &fields)?;
         let target = target(head, arrival)?;
-        let size = fields_size(&head.headers);
-        if size > MAX_FIELDS {
-            return Err(Rejection::FieldsTooLarge(size));
+        if fields.size > MAX_FIELDS {
+            return Err(Rejection::FieldsTooLarge(fields.size));
         }
         let (path, query) = split_target(target);
         Ok(Self {
@@ -66,10 +66,35 @@ impl<'a> Effective<'a> {
     }
 }
 
+/// What is asked of the fields as a whole, found in one pass over them.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    has_transfer_encoding: bool,
+    /// Their bytes on the wire: `name: value CRLF`.
+    size: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn of(fields: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in fields {
+            found.size += name.as_str().len() + value.len() + 4;
+            if name == header::HOST {
+                found.host = Some(value);
+                found.hosts += 1;
+            }
+            found.has_transfer_encoding |= name == header::TRANSFER_ENCODING;
+        }
+        found
+    }
+}
+
 /// RFC 9112 §6.1: a message with both Transfer-Encoding and Content-Length is an attempt to
 /// smuggle a request. hyper drops the one and goes on, so the bytes themselves are asked.
-fn check_framing(head: &Parts, arrival: &Arrival) -> Result<(), Rejection> {
-    if head.headers.contains_key(header::TRANSFER_ENCODING) && arrival.content_length_seen {
+fn check_framing(fields: &Fields<'_>, arrival: &Arrival) -> Result<(), Rejection> {
+    if fields.has_transfer_encoding && arrival.content_length_seen {
         return Err(Rejection::Framing(
             "A request has Transfer-Encoding or Content-Length, not both.",
         ));
@@ -78,13 +103,12 @@ fn check_framing(head: &Parts, arrival: &Arrival) -> Result<(), Rejection> {
 }
 
 /// The effective host (RFC 9110 §7.2, RFC 9113 §8.3.1).
-fn host(head: &Parts) -> Result<&str, Rejection> {
-    let mut fields = head.headers.get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+fn host<'a>(head: &'a Parts, fields: &Fields<'a>) -> Result<&'a str, Rejection> {
+    if fields.hosts > 1 {
         return Err(Rejection::Host("A request has one Host."));
     }
-    let field = field
+    let field = fields
+        .host
         .map(|value| value.to_str().ok().filter(|text| is_host(text)))
         .map(|host| host.ok_or(Rejection::Host("Host names no host.")))
         .transpose()?;
@@ -126,12 +150,4 @@ fn target<'a>(head: &'a Parts, arrival: &Arrival) -> Result<&'a str, Rejection> 
             "A request target is a path, or a URL with scheme and host.",
         )),
     }
-}
-
-/// The fields' bytes on the wire: `name: value CRLF`.
-fn fields_size(fields: &HeaderMap) -> usize {
-    fields
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum()
 }

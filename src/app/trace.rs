@@ -4,6 +4,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::select::only;
+
 /// The field of request and response that holds a request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -49,12 +51,6 @@ pub(super) fn parent(fields: &HeaderMap) -> Option<Parent<'_>> {
         && is_hex(flags, 2)
         && [trace, span].iter().all(|id| id.bytes().any(|b| b != b'0'));
     fits.then_some(Parent { trace, span, flags })
-}
-
-/// A field that stands twice is none: which one would be meant?
-fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = fields.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 fn is_hex(text: &str, length: usize) -> bool {

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::only;
+use super::only_text;
 use crate::recording::{EntityTag, Representation, UnixTime};
 
 /// What the preconditions make of a request.
@@ -14,20 +14,13 @@ pub(super) enum Verdict {
     Failed,
 }
 
-/// What [`evaluate`] looks at.
-const PRECONDITIONS: [HeaderName; 4] = [
-    header::IF_MATCH,
-    header::IF_UNMODIFIED_SINCE,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-];
+/// Whether there may be a precondition at all; most requests have none. Of what is looked at here, all begin so.
+pub(super) fn are_any(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| name.as_str().starts_with("if-"))
+}
 
 /// Steps 1 to 4 of §13.2.2, for GET and HEAD.
 pub(super) fn evaluate(fields: &HeaderMap, current: &Representation) -> Verdict {
-    // As most have none: each is looked for by its hash.
-    if !fields.keys().any(|name| PRECONDITIONS.contains(name)) {
-        return Verdict::Perform;
-    }
     let expected = if fields.contains_key(header::IF_MATCH) {
         // §13.1.1: strong comparison; no tag of ours is weak, so a weak one never matches.
         if_match_names(fields, &current.etag)
@@ -75,7 +68,7 @@ pub(super) fn if_range_holds(fields: &HeaderMap, current: &Representation, now: 
     if !fields.contains_key(header::IF_RANGE) {
         return true;
     }
-    let Some(value) = only(fields, &header::IF_RANGE) else {
+    let Some(value) = only_text(fields, &header::IF_RANGE) else {
         return false;
     };
     if let Some((tag, "")) = Tag::read(value) {
@@ -90,7 +83,7 @@ pub(super) fn if_range_holds(fields: &HeaderMap, current: &Representation, now: 
 
 /// The date of a field; invalid or repeated, the field is ignored.
 fn date(fields: &HeaderMap, name: &HeaderName) -> Option<UnixTime> {
-    only(fields, name).and_then(parse_date)
+    only_text(fields, name).and_then(parse_date)
 }
 
 fn parse_date(value: &str) -> Option<UnixTime> {

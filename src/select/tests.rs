@@ -172,6 +172,8 @@ fn ranges_of_other_methods_and_repeated_fields_are_ignored() {
     assert_eq!(head, Selection::Full);
     let twice = ask(&[("range", "bytes=0-1"), ("range", "bytes=0-1")], 9);
     assert_eq!(twice, Selection::Full);
+    let other = ask(&[("x", "1"), ("range", "bytes=0-1"), ("x", "2")], 9);
+    assert_ne!(other, Selection::Full);
 }
 
 /// §13.2.2, a row a request. The representation's tag is "a-b".
