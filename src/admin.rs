@@ -77,14 +77,19 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<FileBody> {
-        let answer = self.answer(request.method(), request.uri().path()).await;
-        let mut answer = if request.method() == Method::HEAD {
-            answer.without_payload()
-        } else {
-            answer
-        };
-        let body = FileBody::new(std::mem::take(&mut answer.payload), None);
-        assemble(answer, body)
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        _: Arrival,
+    ) -> impl Future<Output = Response<FileBody>> + Send + Unpin {
+        let (head, _) = request.into_parts();
+        Box::pin(async move {
+            let mut answer = self.answer(&head.method, head.uri.path()).await;
+            if head.method == Method::HEAD {
+                answer = answer.without_payload();
+            }
+            let body = FileBody::new(std::mem::take(&mut answer.payload), None);
+            assemble(answer, body)
+        })
     }
 }

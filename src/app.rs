@@ -21,10 +21,11 @@ mod step;
 mod trace;
 mod unread;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::future::Either;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -39,7 +40,7 @@ pub use self::forwarded::{Field, Forwarding};
 pub use self::guard::{Guard, Mode, Signatures};
 use self::request::Effective;
 pub use self::resolver::Resolver;
-use self::step::Step;
+use self::step::{Later, Step};
 use self::unread::discard;
 use crate::body::FileBody;
 use crate::edge::VERIFY_PATH;
@@ -178,28 +179,51 @@ impl App {
         self.resolver.guard.tidy();
     }
 
-    /// What is answered, or why not.
-    fn outgoing<'a>(
-        &'a self,
-        head: &'a Parts,
-        content: &'a mut Incoming,
-        arrival: &'a Arrival,
-        entry: &'a mut Entry,
-    ) -> Step<'a> {
+    /// What is answered, or why not, or what that waits for.
+    fn outgoing(&self, head: &Parts, arrival: &Arrival, entry: &mut Entry) -> Step {
         match self.way_in(head.uri.path()) {
             // Never too busy: it is small, and an edge knows two answers.
-            _ if head.uri.path() == VERIFY_PATH => {
-                Step::later(async { Ok((self.verdict(head, arrival, entry).await, None)) })
-            }
+            _ if head.uri.path() == VERIFY_PATH => Later::Verdict.into(),
             _ if self.is_busy() => Err(Rejection::Busy).into(),
-            Some((ingest, route)) => {
+            Some((_, route)) => {
                 entry.route = route.name();
-                Step::later(take_in(ingest, route, head, content, arrival))
+                Later::Ingest(route).into()
             }
             None => match Effective::answerable(head, arrival) {
-                Ok(request) => self.answer(request, arrival, entry),
+                Ok(request) => self.answer(&request, arrival, entry),
                 Err(rejection) => Err(rejection).into(),
             },
+        }
+    }
+
+    /// What is answered, or why not, once it is known.
+    async fn wait(
+        &self,
+        later: Later,
+        head: &Parts,
+        content: &mut Incoming,
+        arrival: &Arrival,
+        entry: &mut Entry,
+    ) -> Result<Outgoing, Rejection> {
+        if let Later::Verdict = later {
+            return Ok((self.verdict(head, arrival, entry).await, None));
+        }
+        let request = Effective::of(head, arrival)?;
+        match (later, &self.ingest) {
+            (Later::Media(grant, keeper), _) => {
+                self.look_for(grant, keeper, request, arrival.now, entry)
+                    .await
+            }
+            (Later::Resolve(question), _) => self.resolved(question, request, arrival).await,
+            (Later::Ingest(route), Some(ingest)) => {
+                let request = ingest::Request {
+                    method: request.method,
+                    fields: request.fields,
+                    now: arrival.now,
+                };
+                Ok((ingest.answer(route, request, content).await?, None))
+            }
+            (Later::Ingest(_) | Later::Verdict, _) => Err(Rejection::NoRoute),
         }
     }
 
@@ -238,12 +262,7 @@ impl App {
         (answer, source)
     }
 
-    fn answer<'a>(
-        &'a self,
-        request: Effective<'a>,
-        arrival: &'a Arrival,
-        entry: &'a mut Entry,
-    ) -> Step<'a> {
+    fn answer(&self, request: &Effective<'_>, arrival: &Arrival, entry: &mut Entry) -> Step {
         if request.target == "*" {
             return Ok((options(ALLOW), None)).into();
         }
@@ -257,7 +276,7 @@ impl App {
                 Ok((options(ALLOW), None)).into()
             }
             Route::Media => self.media(request, arrival, entry),
-            Route::Resolve(question) => Step::later(self.resolved(question, request, arrival)),
+            Route::Resolve(question) => Later::Resolve(question).into(),
             // A path with another spelling of a place is refused, not found missing.
             Route::Nothing
                 if request.method != Method::OPTIONS
@@ -268,6 +287,25 @@ impl App {
             }
             Route::Nothing => Err(Rejection::NoRoute).into(),
         }
+    }
+
+    /// The response that sends an answer, and counts and logs it when it ends.
+    fn response(
+        self: Arc<Self>,
+        (mut answer, source): Outgoing,
+        arrival: Arrival,
+        entry: Entry,
+        under_way: Arc<()>,
+    ) -> Response<FileBody> {
+        let delivery = Delivery::new(entry, answer.status, &arrival, self);
+        let body = FileBody::of(std::mem::take(&mut answer.payload), source)
+            .on_lane(arrival.lane)
+            .timed(arrival.at)
+            .on_end(move |ended| {
+                delivery.ended(ended);
+                drop(under_way);
+            });
+        assemble(answer, body)
     }
 
     /// The way in and the route it has for this path, if any.
@@ -325,7 +363,7 @@ impl Handler for App {
         self: Arc<Self>,
         request: Request<Incoming>,
         mut arrival: Arrival,
-    ) -> impl Future<Output = Response<FileBody>> + Send {
+    ) -> impl Future<Output = Response<FileBody>> + Send + Unpin {
         let (head, mut content) = request.into_parts();
         arrival.client = self.forwarding.client(arrival.client, &head.headers);
         let mut entry = Entry::of(&head, &arrival, &self.resolver.template);
@@ -335,43 +373,27 @@ impl Handler for App {
             entry.span = self.tracer.as_ref().map(begin);
         }
         let under_way = Arc::clone(&self.under_way);
-        async move {
-            let outgoing = match self.outgoing(&head, &mut content, &arrival, &mut entry) {
-                Step::Now(outgoing) => outgoing,
-                Step::Later(outgoing) => outgoing.await,
-            };
-            // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
-            // connection.
-            let stays = content.is_end_stream() || Box::pin(discard(content, &head)).await;
-            let (mut answer, source) = self.finished(outgoing, &head, stays, &mut entry);
-            let delivery = Delivery::new(entry, answer.status, &arrival, self);
-            let body = FileBody::new(std::mem::take(&mut answer.payload), source)
-                .on_lane(arrival.lane)
-                .timed(arrival.at)
-                .on_end(move |ended| {
-                    delivery.ended(ended);
-                    drop(under_way);
-                });
-            assemble(answer, body)
+        match self.outgoing(&head, &arrival, &mut entry) {
+            Step::Now(outgoing) if content.is_end_stream() => {
+                let answer = self.finished(outgoing, &head, true, &mut entry);
+                Either::Left(ready(self.response(answer, arrival, entry, under_way)))
+            }
+            step => Either::Right(Box::pin(async move {
+                let outgoing = match step {
+                    Step::Now(outgoing) => outgoing,
+                    Step::Later(later) => {
+                        let content = &mut content;
+                        self.wait(later, &head, content, &arrival, &mut entry).await
+                    }
+                };
+                // RFC 9110 §10.1.1: who answers without reading the content says what becomes of the
+                // connection.
+                let stays = content.is_end_stream() || discard(content, &head).await;
+                let answer = self.finished(outgoing, &head, stays, &mut entry);
+                self.response(answer, arrival, entry, under_way)
+            })),
         }
     }
-}
-
-/// The way of a recording in.
-async fn take_in(
-    ingest: &Ingest,
-    route: route::Ingest,
-    head: &Parts,
-    content: &mut Incoming,
-    arrival: &Arrival,
-) -> Result<Outgoing, Rejection> {
-    let request = Effective::of(head, arrival)?;
-    let request = ingest::Request {
-        method: request.method,
-        fields: request.fields,
-        now: arrival.now,
-    };
-    Ok((ingest.answer(route, request, content).await?, None))
 }
 
 /// Puts an answer into hyper's form.

@@ -22,13 +22,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use http_body::{Frame, SizeHint};
-use smallvec::SmallVec;
 
 pub use self::ended::{Ended, Outcome};
 pub use self::lane::{Lane, MAX_SEGMENT};
 pub use self::segment::Segment;
 use self::sending::Sending;
-use crate::respond::Piece;
+use crate::respond::{Payload, Piece};
 use crate::store::{Handle, LARGEST_READ, Source};
 
 /// The bytes of a response: memory, and ranges of one open file.
@@ -55,7 +54,7 @@ impl FileBody {
     /// The file cannot be asked for its length, or ends before one of the ranges does.
     pub fn of_file(file: File, pieces: impl IntoIterator<Item = Piece>) -> io::Result<Self> {
         let handle = Handle::new(file)?;
-        let pieces: SmallVec<[Piece; 1]> = pieces.into_iter().collect();
+        let pieces: Payload = pieces.into_iter().collect();
         let beyond = |piece: &Piece| match piece {
             Piece::Bytes(_) => false,
             Piece::Stored(range) => range.last >= handle.version.length,
@@ -63,13 +62,17 @@ impl FileBody {
         if pieces.iter().any(beyond) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self::new(pieces, Some(Source::File(handle))))
+        Ok(Self::of(pieces, Some(Source::File(handle))))
     }
 
     /// A body of `pieces`, of which the stored ones are ranges of `source`.
     #[must_use]
     pub fn new(pieces: impl IntoIterator<Item = Piece>, source: Option<Source>) -> Self {
-        Self(Box::new(Sending::of(pieces.into_iter().collect(), source)))
+        Self::of(pieces.into_iter().collect(), source)
+    }
+
+    pub(crate) fn of(payload: Payload, source: Option<Source>) -> Self {
+        Self(Box::new(Sending::of(payload, source)))
     }
 
     /// Sends on a connection whose writer this lane belongs to; a file that may still be written to
@@ -86,6 +89,13 @@ impl FileBody {
     pub(crate) fn attach(&mut self, presence: Arc<()>, window: Option<u64>) {
         self.0.presence = Some(presence);
         self.0.windows.largest_read = window.unwrap_or(LARGEST_READ);
+    }
+
+    /// For whoever gives bodies to the very hyper that writes on `lane`: its writer need not see the body first.
+    pub(crate) fn introduce(&self, lane: &Lane) {
+        if let Some(own) = &self.0.lane {
+            own.introduce(lane);
+        }
     }
 
     /// Whether somebody has looked for a place within what is stored, and listens from there on; who downloads

@@ -49,7 +49,6 @@ impl From<Representation> for Described {
         let [content_type, disposition] =
             presented(representation.media, &representation.file_name, None);
         let mut partial = Answer::new(StatusCode::PARTIAL_CONTENT)
-            .with(header::CONTENT_LENGTH, "0")
             .with(header::CONTENT_RANGE, "")
             .with(header::CONTENT_TYPE, content_type)
             .with(header::ETAG, etag)
@@ -144,9 +143,12 @@ fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Ans
     let representation = &described.representation;
     // §15.3.7.1: one range is never a multipart.
     if let [range] = ranges {
-        return describing(described, terms)
-            .with(header::CONTENT_RANGE, content_range(*range, representation))
-            .sending([Piece::Stored(*range)]);
+        // In place: this is on the way of every seek, and an answer is large to be moved.
+        let mut answer = describing(described, terms);
+        let content_range = content_range(*range, representation);
+        answer.fields.insert(header::CONTENT_RANGE, content_range);
+        answer.payload.push(Piece::Stored(*range));
+        return answer;
     }
     let boundary = boundary(representation);
     let mut answer = describing(described, terms);

@@ -123,12 +123,13 @@ pub struct Arrival {
 
 /// Answers requests. Infallible: what goes wrong has an answer too.
 pub trait Handler: Send + Sync + 'static {
-    /// The response to `request`.
+    /// The response to `request`. What is known at once needs no room on the heap (`std::future::ready`); what
+    /// waits for something is boxed here.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         arrival: Arrival,
-    ) -> impl Future<Output = Response<FileBody>> + Send;
+    ) -> impl Future<Output = Response<FileBody>> + Send + Unpin;
 
     /// A connection was accepted.
     fn opened(&self) {}

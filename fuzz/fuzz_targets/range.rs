@@ -244,7 +244,8 @@ fn check_answer(selection: &Selection, representation: &Representation) {
         .iter()
         .map(|piece| u128::from(piece.len()))
         .sum();
-    let promised = &answer.fields[header::CONTENT_LENGTH];
+    let head = answer.without_payload();
+    let promised = &head.fields[header::CONTENT_LENGTH];
     assert_eq!(promised, payload.to_string().as_str());
     assert!(payload <= u128::from(representation.length) + 4096);
 }

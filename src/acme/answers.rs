@@ -1,6 +1,7 @@
 //! What a directory is answered when it looks whether a name is ours.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -87,7 +88,11 @@ impl Texts {
 }
 
 impl Handler for Texts {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, _: Arrival) -> Response<FileBody> {
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        _: Arrival,
+    ) -> impl Future<Output = Response<FileBody>> + Send + Unpin {
         let mut answer = match *request.method() {
             Method::OPTIONS => options(ALLOW),
             Method::GET | Method::HEAD => match self.at(request.uri().path()) {
@@ -100,6 +105,6 @@ impl Handler for Texts {
             answer = answer.without_payload();
         }
         let body = FileBody::new(std::mem::take(&mut answer.payload), None);
-        assemble(answer, body)
+        ready(assemble(answer, body))
     }
 }

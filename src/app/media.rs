@@ -4,7 +4,7 @@ use http::Method;
 
 use super::access::Entry;
 use super::request::Effective;
-use super::step::Step;
+use super::step::{Later, Step};
 use super::{App, Outgoing};
 use crate::recording::UnixTime;
 use crate::reject::Rejection;
@@ -16,29 +16,29 @@ use crate::store::StoreError;
 
 impl App {
     /// The way of a recording.
-    pub(super) fn media<'a>(
-        &'a self,
-        request: Effective<'a>,
-        arrival: &'a Arrival,
-        entry: &'a mut Entry,
-    ) -> Step<'a> {
+    pub(super) fn media(
+        &self,
+        request: &Effective<'_>,
+        arrival: &Arrival,
+        entry: &mut Entry,
+    ) -> Step {
         let now = arrival.now;
-        let (grant, keeper) = match self.authorize(&request, now) {
+        let (grant, keeper) = match self.authorize(request, now) {
             Ok(authorized) => authorized,
             Err(refusal) => return Err(refusal.into()).into(),
         };
         match self.store.at_hand(&grant, now, Some(arrival.at)) {
             Ok(Some((stored, source))) => {
-                let answer = told(&request, stored.described(), &grant, keeper, now, entry);
+                let answer = told(request, stored.described(), &grant, keeper, now, entry);
                 Ok((answer, Some(source))).into()
             }
-            Ok(None) => Step::later(self.wait(grant, keeper, request, now, entry)),
+            Ok(None) => Later::Media(grant, keeper).into(),
             Err(error) => Err(Rejection::Store(error)).into(),
         }
     }
 
     /// The same of a recording that has to be waited for.
-    async fn wait(
+    pub(super) async fn look_for(
         &self,
         grant: Grant,
         keeper: Keeper,

@@ -30,10 +30,12 @@ fn is_placeholder(slice: &[u8]) -> bool {
     !slice.is_empty() && is_of_placeholder(slice)
 }
 
-/// What tells one body from all others, and whether its lane's writer has seen it.
+/// What tells one body from all others, and whether its lane's writer knows it.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     known: AtomicBool,
+    /// The writer has been told of its first segment.
+    begun: AtomicBool,
     /// Its address is the body's mark, and nobody else's for as long as somebody holds the pass.
     place: u8,
 }
@@ -49,6 +51,16 @@ impl Pass {
 
     pub(super) fn is_known(&self) -> bool {
         self.known.load(Ordering::Acquire)
+    }
+
+    /// Whether this is the first time that it is asked.
+    pub(super) fn begins(&self) -> bool {
+        // One writer at a time, so that no read-modify-write is needed.
+        let begins = !self.begun.load(Ordering::Relaxed);
+        if begins {
+            self.begun.store(true, Ordering::Relaxed);
+        }
+        begins
     }
 }
 
@@ -66,6 +78,8 @@ pub(crate) struct Announced {
     pub(crate) file: Arc<File>,
     pub(crate) offset: u64,
     pub(crate) length: usize,
+    /// Its body has only been introduced so far: this is the beginning of a response.
+    pub(crate) first: bool,
     pub(crate) more: bool,
 }
 
@@ -141,6 +155,14 @@ impl Lane {
         self.traffic.is_broken()
     }
 
+    /// Has the writer know the body that has this clone, if `own` is the writer's.
+    pub(super) fn introduce(&self, own: &Self) {
+        if Arc::ptr_eq(&self.traffic, &own.traffic) {
+            let pass = self.pass.get_or_init(Arc::default);
+            pass.known.store(true, Ordering::Release);
+        }
+    }
+
     /// Bytes of file segments that were read into memory because somebody looked at them.
     #[must_use]
     pub fn copied(&self) -> u64 {
@@ -206,6 +228,7 @@ impl Announcements {
             if let Some(asking) = self.asking.iter().find(|one| one.pass.is_marked(slice))
                 && self.segments.is_empty()
             {
+                asking.pass.begins();
                 asking.pass.known.store(true, Ordering::Release);
                 let (length, more) = (asking.length, asking.more);
                 return Ok(Collected::Beginning {

@@ -7,7 +7,9 @@
 //!
 //! A slice can be read by whoever gets it, so a placeholder is shown to nobody but the lane's own
 //! writer. It makes itself known first: a body's first segment shows an empty slice at an address
-//! that only this body has, and the writer that finds it among the slices of a write says so. Over
+//! that only this body has, and the writer that finds it among the slices of a write says so. (Whoever
+//! joins hyper to the writer and the bodies to hyper, as this crate's server does, introduces them: it costs a write
+//! less.) Over
 //! any other writer an empty slice is no byte, hyper takes a write of none for an error, and the
 //! connection ends with the head. So under hyper no placeholder byte can be sent:
 //!
@@ -178,6 +180,7 @@ impl FilePart {
             file: Arc::clone(&self.file),
             offset: self.offset,
             length: self.left,
+            first: self.pass.begins(),
             more: self.more,
         });
         1
@@ -305,6 +308,29 @@ mod tests {
             segment.advance(10);
         }
         assert_eq!(terminus.lane().copied(), 0);
+    }
+
+    #[test]
+    fn who_is_introduced_to_its_writer_begins_at_once() {
+        let (terminus, other) = (Terminus::default(), Terminus::default());
+        let lane = terminus.lane();
+        lane.introduce(&other.lane());
+        let (_file, stranger) = segment(&lane);
+        let (shown, collected) = write(&terminus, &stranger);
+        assert!(shown.is_empty());
+        assert!(matches!(collected, Ok(Collected::Beginning { .. })));
+
+        let lane = terminus.lane();
+        lane.introduce(&terminus.lane());
+        let (_file, own) = segment(&lane);
+        for begins in [true, false] {
+            let (shown, collected) = write(&terminus, &own);
+            assert_eq!(shown, vec![0; LENGTH]);
+            let Ok(Collected::Segment { segment, .. }) = collected else {
+                panic!("{collected:?}");
+            };
+            assert_eq!(segment.first, begins);
+        }
     }
 
     #[test]

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
-
 #[cfg(feature = "object")]
 use super::remote::Remote;
 use super::windows::Windows;
 use super::work::{self, Done, Work};
 use super::{Ended, Lane, MAX_SEGMENT, Outcome, Segment};
-use crate::respond::Piece;
+use crate::respond::{Payload, Piece};
 use crate::select::ByteRange;
 #[cfg(feature = "object")]
 use crate::store::Sliced;
@@ -69,7 +67,7 @@ enum PageCache {
 
 impl Sending {
     /// Of `pieces`, of which the stored ones are ranges of `source`.
-    pub(super) fn of(pieces: SmallVec<[Piece; 1]>, source: Option<Source>) -> Self {
+    pub(super) fn of(pieces: Payload, source: Option<Source>) -> Self {
         // Without a file, no byte lies in it.
         let mut extent = ByteRange { first: 1, last: 0 };
         let (handle, length, supply) = match source {

@@ -1,8 +1,6 @@
 //! What of a body is still to be sent, and how much of it at once.
 
-use smallvec::SmallVec;
-
-use crate::respond::Piece;
+use crate::respond::{Payload, Piece};
 use crate::select::ByteRange;
 use crate::store::LARGEST_READ;
 
@@ -16,7 +14,7 @@ const LARGEST_WINDOW: u64 = 2 * WINDOW;
 
 /// The pieces of a body, of which the stored ones are sent window by window.
 pub(super) struct Windows {
-    pieces: SmallVec<[Piece; 1]>,
+    pieces: Payload,
     /// How many of them are through.
     through: usize,
     /// Which of the representation's bytes lie in the open file, from its first on.
@@ -32,7 +30,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    pub(super) fn of(pieces: SmallVec<[Piece; 1]>, extent: ByteRange, length: u64) -> Self {
+    pub(super) fn of(pieces: Payload, extent: ByteRange, length: u64) -> Self {
         Self {
             pieces,
             through: 0,

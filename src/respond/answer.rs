@@ -10,6 +10,7 @@ use crate::select::ByteRange;
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 const EMPTY: HeaderValue = HeaderValue::from_static("");
+const ZERO: HeaderValue = HeaderValue::from_static("0");
 
 /// A piece of a payload, in the order of sending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,8 @@ impl Piece {
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// All fields but Date, which is the connection's.
+    /// All fields but Date, and but Content-Length where there is a payload: those are the connection's, which
+    /// knows the time and the body's length.
     pub fields: HeaderMap,
     /// What follows them.
     pub payload: Payload,
@@ -75,12 +77,19 @@ impl Answer {
     }
 
     pub(super) fn sending(self, payload: impl Into<Payload>) -> Self {
-        let payload = payload.into();
-        let length = payload.iter().map(Piece::len).sum::<u64>();
-        let length = value(&[itoa::Buffer::new().format(length)]);
-        let mut answer = self.with(header::CONTENT_LENGTH, length);
-        answer.payload = payload;
+        let mut answer = self;
+        answer.payload = payload.into();
+        if answer.length() == 0 {
+            // Who sends nothing need not say so.
+            answer.fields.insert(header::CONTENT_LENGTH, ZERO);
+        }
         answer
+    }
+
+    /// Of the payload, in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.payload.iter().map(Piece::len).sum()
     }
 
     /// The first range of the representation that is sent.
@@ -95,6 +104,10 @@ impl Answer {
     /// The same answer to HEAD: every field, no payload.
     #[must_use]
     pub fn without_payload(mut self) -> Self {
+        let length = self.length();
+        if length > 0 {
+            self = self.with(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         self.payload = Payload::new();
         self
     }

@@ -201,7 +201,7 @@ impl<H: Handler> PerConnection<H> {
     pub(super) fn answer(
         &self,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<FileBody>, Infallible>> + Send + use<H> {
+    ) -> impl Future<Output = Result<Response<FileBody>, Infallible>> + Send + Unpin + use<H> {
         let now = now();
         let arrival = Arrival {
             peer: self.peer,
@@ -216,12 +216,17 @@ impl<H: Handler> PerConnection<H> {
         let response = Arc::clone(&self.handler).handle(request, arrival);
         let presence = self.pulse.presence();
         let (window, turns) = (self.window, Arc::clone(&self.turns));
+        let lane = self.lane.clone();
         let answered = move |mut response: Response<FileBody>| {
             if let Some(date) = date(now) {
                 response.headers_mut().insert(http::header::DATE, date);
             }
             let body = response.body_mut();
             body.attach(presence, window);
+            // The lane is that of the wire that hyper answers on.
+            if let Some(lane) = &lane {
+                body.introduce(lane);
+            }
             turns.answered(body.size_hint().lower(), body.is_sought());
             Ok(response)
         };
@@ -267,8 +272,7 @@ async fn http1<H: Handler>(
         .writev(true)
         .serve_connection(
             TokioIo::new(wire),
-            // Whoever closes the socket himself has to bring hyper a future that can be moved.
-            service_fn(move |request| Box::pin(service.answer(request))),
+            service_fn(move |request| service.answer(request)),
         );
     let stopping = pin!(all.shutdown.cancelled());
     let looking = pin!(sleep_until(deadline));

@@ -260,6 +260,10 @@ impl ZeroCopyStream {
         segment: &Announced,
         length: usize,
     ) -> Poll<io::Result<usize>> {
+        if segment.first {
+            self.begin_turn()?;
+            self.cork(segment.more || segment.length >= CORKED_FROM)?;
+        }
         self.more = segment.more;
         if self.full {
             // hyper asks more than once when it is polled: who stood in line for a socket that is
@@ -275,7 +279,9 @@ impl ZeroCopyStream {
             stream.send(memory, segment, length.min(allowed))
         }));
         if let (Ok(sent), Some(turn)) = (&sent, &mut self.turn) {
-            turn.spend(*sent);
+            // A head is not counted against a turn: a response of as much as one would need another.
+            let memory: usize = memory.iter().map(|slice| slice.len()).sum();
+            turn.spend(sent.saturating_sub(memory));
         }
         Poll::Ready(sent)
     }
@@ -420,6 +426,52 @@ mod tests {
         fn spend(&mut self, sent: usize) {
             self.turn.as_mut().unwrap().spend(sent);
         }
+    }
+
+    /// The pieces of a response as hyper would hand them on, in one write.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_body_that_was_introduced_leaves_with_its_head() {
+        use std::io::Write as _;
+
+        use bytes::Buf as _;
+        use http_body::Body as _;
+        use tokio::io::AsyncReadExt as _;
+
+        use crate::body::FileBody;
+        use crate::respond::Piece;
+        use crate::select::ByteRange;
+
+        const LENGTH: usize = 64 * 1024;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![7; LENGTH]).unwrap();
+        file.as_file()
+            .set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+            .unwrap();
+        let range = ByteRange {
+            first: 0,
+            last: u64::try_from(LENGTH).unwrap() - 1,
+        };
+        let (mut stream, mut other) = stream().await;
+        let body = FileBody::of_file(file.reopen().unwrap(), [Piece::Stored(range)]).unwrap();
+        let mut body = body.on_lane(stream.lane());
+        body.introduce(&stream.lane().unwrap());
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let segment = frame.unwrap().unwrap().into_data().unwrap();
+        let head = b"HTTP/1.1 206 Partial Content\r\n\r\n";
+        let mut slices = [IoSlice::new(head), IoSlice::new(&[])];
+        assert_eq!(segment.chunks_vectored(&mut slices[1..]), 1);
+        let write = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await;
+        let sent = write.unwrap();
+        assert!(sent > head.len(), "{sent}");
+        // Only what is of the file counts against the turn.
+        let turn = stream.turn.as_mut().unwrap();
+        let allowance = poll_fn(|cx| Poll::Ready(turn.poll_allowance(cx))).await;
+        assert_eq!(allowance, Poll::Ready(DOWNLOAD_FROM + head.len() - sent));
+        let mut came = vec![0; sent];
+        other.read_exact(&mut came).await.unwrap();
+        assert_eq!(came[..head.len()], head[..]);
+        assert!(came[head.len()..].iter().all(|byte| *byte == 7));
     }
 
     #[tokio::test]
