@@ -144,6 +144,19 @@ impl RecordingId {
             external: Id::new(external)?,
         })
     }
+
+    /// The directory below the store's root in which it lies.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        [self.app.as_str(), "/", self.account.as_str()].concat()
+    }
+
+    /// Its place there with this ending: of its record, say.
+    #[must_use]
+    pub fn with_extension(&self, extension: &str) -> String {
+        let [app, account, external] = [&self.app, &self.account, &self.external].map(Id::as_str);
+        [app, "/", account, "/", external, ".", extension].concat()
+    }
 }
 
 impl fmt::Display for RecordingId {
@@ -241,19 +254,24 @@ impl MediaPath {
     /// The path on the media route.
     #[must_use]
     pub fn url_path(&self) -> String {
-        format!("{}{}", Self::PREFIX, self.store_path())
+        [Self::PREFIX, &self.store_path()].concat()
     }
 
     /// The path below the store's root, with `/` between its parts.
     #[must_use]
     pub fn store_path(&self) -> String {
-        format!("{}.{}", self.recording, self.media.extension())
+        self.recording.with_extension(self.media.extension())
     }
 
     /// The file's own name.
     #[must_use]
     pub fn file_name(&self) -> String {
-        format!("{}.{}", self.recording.external, self.media.extension())
+        [
+            self.recording.external.as_str(),
+            ".",
+            self.media.extension(),
+        ]
+        .concat()
     }
 }
 
@@ -274,7 +292,12 @@ impl EntityTag {
     /// The tag of a file of `length` bytes last modified `modified_ns` nanoseconds after 1970.
     #[must_use]
     pub fn from_file(length: u64, modified_ns: i128) -> Self {
-        Self(format!("\"{length:x}-{modified_ns:x}\"").into())
+        use fmt::Write as _;
+        // As long as it can be: it does not grow as it is written.
+        let mut text = String::with_capacity(2 * 32 + 3);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\"{length:x}-{modified_ns:x}\"");
+        Self(text.as_str().into())
     }
 
     /// The tag of an object, by a digest of what its store calls this version.
@@ -299,12 +322,9 @@ impl EntityTag {
 
 /// Bytes as hex digits in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
     text
 }
 

@@ -8,6 +8,7 @@ mod disposition;
 mod edge;
 mod problem;
 
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -48,27 +49,40 @@ impl From<Representation> for Described {
         let etag = representation.etag.as_str().to_owned();
         let [content_type, disposition] =
             presented(representation.media, &representation.file_name, None);
-        let mut partial = Answer::new(StatusCode::PARTIAL_CONTENT)
-            .with(header::CONTENT_RANGE, "")
-            .with(header::CONTENT_TYPE, content_type)
-            .with(header::ETAG, etag)
-            .with(header::CACHE_CONTROL, LONGEST)
-            .with(header::ACCEPT_RANGES, "bytes")
-            .with(header::CONTENT_DISPOSITION, disposition)
-            .readable_from_any_origin();
-        if let Some(modified) = representation.last_modified {
-            partial = partial.with(header::LAST_MODIFIED, http_date(modified));
-        }
+        let mut partial = OF_ANY.clone();
+        partial.insert(header::CONTENT_TYPE, content_type);
+        partial.insert(header::ETAG, etag.into_value());
+        partial.insert(header::CONTENT_DISPOSITION, disposition);
+        match representation.last_modified {
+            Some(modified) => {
+                partial.insert(header::LAST_MODIFIED, http_date(modified).into_value())
+            }
+            None => partial.remove(header::LAST_MODIFIED),
+        };
         if let Some(digest) = &representation.sha256 {
             let digest = format!("sha-256=:{}:", BASE64.encode(digest));
-            partial = partial.with(REPR_DIGEST, digest);
+            partial.insert(REPR_DIGEST, digest.into_value());
         }
         Self {
-            partial: partial.fields,
             representation,
+            partial,
         }
     }
 }
+
+/// The fields of such a 206 of any recording, with room for what each says of itself.
+static OF_ANY: LazyLock<HeaderMap> = LazyLock::new(|| {
+    Answer::new(StatusCode::PARTIAL_CONTENT)
+        .with(header::CONTENT_RANGE, "")
+        .with(header::CONTENT_TYPE, "")
+        .with(header::ETAG, "")
+        .with(header::CACHE_CONTROL, LONGEST)
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(header::CONTENT_DISPOSITION, "")
+        .with(header::LAST_MODIFIED, "")
+        .readable_from_any_origin()
+        .fields
+});
 
 fn inline_type(media: MediaType) -> HeaderValue {
     mime_guess::from_ext(media.extension())

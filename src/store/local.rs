@@ -227,7 +227,7 @@ impl Local {
         patience: Patience,
     ) -> Result<Witness, StoreError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let path = format!("{}/{}", id.app, id.account);
+        let path = id.directory();
         if let Some(directory) = self.cache.directory(&path, now) {
             return Ok(directory);
         }
@@ -247,7 +247,7 @@ impl Local {
         id: &RecordingId,
         patience: Patience,
     ) -> Result<(Record, Option<Witness>), StoreError> {
-        let witness = match self.open_regular(&format!("{id}.json"), patience) {
+        let witness = match self.open_regular(&id.with_extension("json"), patience) {
             Ok((file, stat)) => Witness::as_it_was(Arc::new(file), &stat),
             Err(StoreError::NotFound(NO_FILE)) => return Ok((Record::default(), None)),
             // The whole directory may lie outside; the recording is then no more there than this.

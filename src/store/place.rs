@@ -40,7 +40,7 @@ const OPENING: OFlags = OFlags::RDONLY
 impl<'a> Place<'a> {
     /// A place that is there.
     pub(super) fn find(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
-        match open_beneath(local.root(), &below(id), OPENING) {
+        match open_beneath(local.root(), &id.directory(), OPENING) {
             Err(Errno::NOENT | Errno::NOTDIR) => Err(StoreError::NotFound("no such place").into()),
             opened => Self::lock(local, id, opened?),
         }
@@ -48,7 +48,7 @@ impl<'a> Place<'a> {
 
     /// A place, made if it is not there.
     pub(super) fn make(local: &'a Local, id: &'a RecordingId) -> Result<Self, ChangeError> {
-        let open = || open_beneath(local.root(), &below(id), OPENING);
+        let open = || open_beneath(local.root(), &id.directory(), OPENING);
         let opened = match open() {
             Err(Errno::NOENT) => {
                 make_directory(local.root(), &id.app)?;
@@ -167,10 +167,6 @@ impl<'a> Place<'a> {
         }
         Ok(())
     }
-}
-
-fn below(id: &RecordingId) -> String {
-    format!("{}/{}", id.app, id.account)
 }
 
 /// Makes a directory that outlasts a crash.

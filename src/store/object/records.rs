@@ -67,7 +67,7 @@ impl Seen {
 impl Object {
     /// The record beside a recording; one that is not there says nothing.
     pub(super) async fn kept(&self, id: &RecordingId) -> Result<Kept, StoreError> {
-        let key = self.key(&format!("{id}.json"))?;
+        let key = self.key(&id.with_extension("json"))?;
         let (result, _permit) = match self.client.ask(&key, GetOptions::default()).await {
             Err(StoreError::NotFound(_)) => return Ok(Kept::default()),
             asked => asked?,
@@ -182,7 +182,7 @@ impl Object {
             Some(version) => PutMode::Update(version.clone()),
         };
         let (object, text) = (Arc::clone(self), record.text()?);
-        let key = self.key(&format!("{id}.json"))?;
+        let key = self.key(&id.with_extension("json"))?;
         let swapped = wait(async move { object.client.put(&key, text.into(), mode).await })?;
         Ok(swapped.map(|version| Kept {
             record,
