@@ -41,73 +41,31 @@ enum At {
 
 /// The lines of heads, across reads. Contents are passed over, as long as they are delimited in the
 /// plainest way; behind any other, every line is watched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lines {
     pub(super) seen: Arc<Seen>,
     at: At,
-    /// The line of which the end is still to come.
-    begun: Begun,
+    /// The line so far.
+    start: [u8; START],
+    length: usize,
+    last: u8,
     hash: bool,
     /// What the head so far says of its content.
     content_length: Option<u64>,
     chunked: bool,
 }
 
-/// A line without its end: how it begins, how long it is, how it ends.
-#[derive(Debug, Clone, Copy)]
-struct Line<'a> {
-    /// Of at most [`START`] bytes.
-    start: &'a [u8],
-    length: usize,
-    last: u8,
-}
-
-impl<'a> Line<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Self {
-            start: &bytes[..bytes.len().min(START)],
-            length: bytes.len(),
-            last: bytes.last().copied().unwrap_or_default(),
-        }
-    }
-
-    const fn is_empty(&self) -> bool {
-        matches!((self.length, self.last), (0, _) | (1, b'\r'))
-    }
-}
-
-/// What there is of a line that was cut by a read.
-#[derive(Debug)]
-struct Begun {
-    start: [u8; START],
-    length: usize,
-    last: u8,
-}
-
-impl Default for Begun {
+impl Default for Lines {
     fn default() -> Self {
         Self {
+            seen: Arc::default(),
+            at: At::default(),
             start: [0; START],
             length: 0,
             last: 0,
-        }
-    }
-}
-
-impl Begun {
-    fn go_on(&mut self, bytes: &[u8]) {
-        let known = self.length.min(START);
-        let taken = bytes.len().min(START - known);
-        self.start[known..][..taken].copy_from_slice(&bytes[..taken]);
-        self.length += bytes.len();
-        self.last = bytes.last().copied().unwrap_or(self.last);
-    }
-
-    fn line(&self) -> Line<'_> {
-        Line {
-            start: &self.start[..self.length.min(START)],
-            length: self.length,
-            last: self.last,
+            hash: false,
+            content_length: None,
+            chunked: false,
         }
     }
 }
@@ -136,68 +94,67 @@ impl Lines {
 
     /// Whether a request may begin with the next byte, and none has begun.
     pub(super) fn are_between(&self) -> bool {
-        self.at == At::Request && self.begun.length == 0
+        self.at == At::Request && self.length == 0
     }
 
     /// Takes the rest of a line, or all there is of it.
     fn take_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        let known = self.length.min(START);
+        let taken = part.len().min(START - known);
+        self.start[known..][..taken].copy_from_slice(&part[..taken]);
+        self.length += part.len();
+        self.last = part.last().copied().unwrap_or(self.last);
         if matches!(self.at, At::Request | At::Lost) {
             self.hash |= memchr(b'#', part).is_some();
         }
-        if end.is_some() && self.begun.length == 0 {
-            // As nearly always: all of it is here.
-            self.at = self.end_line(Line::of(part));
-        } else {
-            self.begun.go_on(part);
-            if end.is_none() {
-                return rest;
-            }
-            let begun = std::mem::take(&mut self.begun);
-            self.at = self.end_line(begun.line());
+        if end.is_none() {
+            return rest;
         }
-        self.hash = false;
+        self.at = self.end_line();
+        (self.length, self.last, self.hash) = (0, 0, false);
         &rest[1..]
     }
 
-    /// What follows a line that has just ended.
-    fn end_line(&mut self, line: Line<'_>) -> At {
-        let start = line.start;
+    /// What follows the line that has just ended.
+    fn end_line(&mut self) -> At {
+        let start = &self.start[..self.length.min(START)];
+        let is_empty = matches!((self.length, self.last), (0, _) | (1, b'\r'));
         match self.at {
             // RFC 9112 §2.2: empty lines before a request say nothing.
-            At::Request if line.is_empty() => At::Request,
+            At::Request if is_empty => At::Request,
             At::Request => {
                 if self.hash {
                     self.seen.fragment.store(true, Ordering::Relaxed);
                 }
                 At::Fields
             }
-            At::Fields if line.is_empty() => self.end_head(),
+            At::Fields if is_empty => self.end_head(),
             At::Fields if begins(start, TRANSFER_ENCODING) => {
                 self.chunked = true;
                 At::Fields
             }
             At::Fields if begins(start, CONTENT_LENGTH) => {
-                let said = decimal(start).filter(|_| line.length < START);
+                let said = decimal(start).filter(|_| self.length < START);
                 match (said, self.content_length) {
                     (Some(said), None) => self.content_length = Some(said),
                     (Some(said), Some(before)) if said == before => {}
-                    _ => return self.lost(line),
+                    _ => return self.lost(),
                 }
                 At::Fields
             }
             At::Fields => At::Fields,
             // From here on a line ends in CRLF, or hyper ends the connection.
-            At::ChunkSize | At::Trailer if line.last != b'\r' => self.lost(line),
+            At::ChunkSize | At::Trailer if self.last != b'\r' => self.lost(),
             At::ChunkSize => match hexadecimal(start) {
                 Some(0) => At::Trailer,
                 Some(size) => size.checked_add(2).map_or(At::Lost, At::Chunk),
-                None => self.lost(line),
+                None => self.lost(),
             },
-            At::Trailer if line.is_empty() => At::Request,
+            At::Trailer if is_empty => At::Request,
             At::Trailer => At::Trailer,
-            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(line),
+            At::Content(_) | At::Chunk(_) | At::Lost => self.lost(),
         }
     }
 
@@ -218,8 +175,8 @@ impl Lines {
     }
 
     /// Any line may be one of a head, this one too.
-    fn lost(&mut self, line: Line<'_>) -> At {
-        let start = line.start;
+    fn lost(&mut self) -> At {
+        let start = &self.start[..self.length.min(START)];
         if begins(start, CONTENT_LENGTH) || self.content_length.is_some() {
             self.seen.content_length.store(true, Ordering::Relaxed);
         }
@@ -403,7 +360,12 @@ mod tests {
                 once.take(text.as_bytes());
                 text.bytes().for_each(|byte| bytewise.take(&[byte]));
             }
-            proptest::prop_assert_eq!(format!("{once:?}"), format!("{bytewise:?}"));
+            let state = |lines: &Lines| {
+                let line = lines.start[..lines.length.min(START)].to_vec();
+                let length = (lines.content_length, lines.chunked);
+                format!("{:?} {line:?} {} {length:?} {:?}", lines.at, lines.hash, lines.seen)
+            };
+            proptest::prop_assert_eq!(state(&once), state(&bytewise));
         }
 
         #[test]
