@@ -160,6 +160,12 @@ impl ZeroCopyStream {
         })
     }
 
+    /// The first segment of a response is next; `more` of it follows behind that.
+    fn begin_segments(&mut self, length: usize, more: bool) -> io::Result<()> {
+        self.begin_turn()?;
+        self.cork(more || length >= CORKED_FROM)
+    }
+
     fn begin_turn(&mut self) -> io::Result<()> {
         if let Some(turn) = &mut self.turn {
             turn.begin();
@@ -239,10 +245,10 @@ impl ZeroCopyStream {
         &mut self,
         cx: &mut Context<'_>,
         memory: &[IoSlice<'_>],
-        is_large: bool,
+        length: usize,
+        more: bool,
     ) -> Poll<io::Result<usize>> {
-        self.begin_turn()?;
-        self.cork(is_large)?;
+        self.begin_segments(length, more)?;
         self.more = true;
         if memory.iter().all(|slice| slice.is_empty()) {
             // The head went before. A write of nothing would be an error: the next one is asked for.
@@ -261,8 +267,7 @@ impl ZeroCopyStream {
         length: usize,
     ) -> Poll<io::Result<usize>> {
         if segment.first {
-            self.begin_turn()?;
-            self.cork(segment.more || segment.length >= CORKED_FROM)?;
+            self.begin_segments(segment.length, segment.more)?;
         }
         self.more = segment.more;
         if self.full {
@@ -364,7 +369,7 @@ impl AsyncWrite for ZeroCopyStream {
                 before,
                 length,
                 more,
-            } => self.poll_beginning(cx, &slices[..before], more || length >= CORKED_FROM),
+            } => self.poll_beginning(cx, &slices[..before], length, more),
             Collected::Segment {
                 before,
                 length,
@@ -478,7 +483,7 @@ mod tests {
     async fn a_head_is_not_counted_against_its_turn() {
         let (mut stream, _other) = stream().await;
         let head = [IoSlice::new(b"HTTP/1.1 206 Partial Content\r\n\r\n")];
-        let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, true)).await;
+        let sent = poll_fn(|cx| stream.poll_beginning(cx, &head, DOWNLOAD_FROM, false)).await;
         assert_eq!(sent.unwrap(), head[0].len());
         let turn = stream.turn.as_mut().unwrap();
         let allowance = poll_fn(|cx| Poll::Ready(turn.poll_allowance(cx))).await;
