@@ -185,7 +185,7 @@ impl App {
             // Never too busy: it is small, and an edge knows two answers.
             _ if head.uri.path() == VERIFY_PATH => Later::Verdict.into(),
             _ if self.is_busy() => Err(Rejection::Busy).into(),
-            Some((_, route)) => {
+            Some(route) => {
                 entry.route = route.name();
                 Later::Ingest(route).into()
             }
@@ -205,17 +205,19 @@ impl App {
         arrival: &Arrival,
         entry: &mut Entry,
     ) -> Result<Outgoing, Rejection> {
-        if let Later::Verdict = later {
-            return Ok((self.verdict(head, arrival, entry).await, None));
-        }
-        let request = Effective::of(head, arrival)?;
-        match (later, &self.ingest) {
-            (Later::Media(grant, keeper), _) => {
-                self.look_for(grant, keeper, request, arrival.now, entry)
+        let request = || Effective::of(head, arrival);
+        match later {
+            Later::Verdict => Ok((self.verdict(head, arrival, entry).await, None)),
+            Later::Media(grant, keeper) => {
+                self.look_for(grant, keeper, request()?, arrival.now, entry)
                     .await
             }
-            (Later::Resolve(question), _) => self.resolved(question, request, arrival).await,
-            (Later::Ingest(route), Some(ingest)) => {
+            Later::Resolve(question) => self.resolved(question, request()?, arrival).await,
+            Later::Ingest(route) => {
+                let Some(ingest) = &self.ingest else {
+                    return Err(Rejection::NoRoute);
+                };
+                let request = request()?;
                 let request = ingest::Request {
                     method: request.method,
                     fields: request.fields,
@@ -223,7 +225,6 @@ impl App {
                 };
                 Ok((ingest.answer(route, request, content).await?, None))
             }
-            (Later::Ingest(_) | Later::Verdict, _) => Err(Rejection::NoRoute),
         }
     }
 
@@ -247,10 +248,7 @@ impl App {
         if source.is_none() && path.starts_with(MediaPath::PREFIX) {
             answer = answer.readable_from_any_origin();
         }
-        if self
-            .way_in(path)
-            .is_some_and(|(_, route)| route.is_upload())
-        {
+        if self.way_in(path).is_some_and(|route| route.is_upload()) {
             answer = answer.resumable();
         }
         if head.method == Method::HEAD {
@@ -298,7 +296,7 @@ impl App {
         under_way: Arc<()>,
     ) -> Response<FileBody> {
         let delivery = Delivery::new(entry, answer.status, &arrival, self);
-        let body = FileBody::of(std::mem::take(&mut answer.payload), source)
+        let body = FileBody::new(std::mem::take(&mut answer.payload), source)
             .on_lane(arrival.lane)
             .timed(arrival.at)
             .on_end(move |ended| {
@@ -308,10 +306,10 @@ impl App {
         assemble(answer, body)
     }
 
-    /// The way in and the route it has for this path, if any.
-    fn way_in(&self, path: &str) -> Option<(&Ingest, route::Ingest)> {
-        let ingest = self.ingest.as_ref()?;
-        Some((ingest, route::Ingest::of(path)?))
+    /// The route of the way in for this path, where there is one.
+    fn way_in(&self, path: &str) -> Option<route::Ingest> {
+        self.ingest.as_ref()?;
+        route::Ingest::of(path)
     }
 
     /// Whether one response too many is under way.

@@ -52,9 +52,9 @@ impl FileBody {
     ///
     /// # Errors
     /// The file cannot be asked for its length, or ends before one of the ranges does.
-    pub fn of_file(file: File, pieces: impl IntoIterator<Item = Piece>) -> io::Result<Self> {
+    pub fn of_file(file: File, pieces: impl Into<Payload>) -> io::Result<Self> {
         let handle = Handle::new(file)?;
-        let pieces: Payload = pieces.into_iter().collect();
+        let pieces = pieces.into();
         let beyond = |piece: &Piece| match piece {
             Piece::Bytes(_) => false,
             Piece::Stored(range) => range.last >= handle.version.length,
@@ -62,17 +62,13 @@ impl FileBody {
         if pieces.iter().any(beyond) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self::of(pieces, Some(Source::File(handle))))
+        Ok(Self::new(pieces, Some(Source::File(handle))))
     }
 
     /// A body of `pieces`, of which the stored ones are ranges of `source`.
     #[must_use]
-    pub fn new(pieces: impl IntoIterator<Item = Piece>, source: Option<Source>) -> Self {
-        Self::of(pieces.into_iter().collect(), source)
-    }
-
-    pub(crate) fn of(payload: Payload, source: Option<Source>) -> Self {
-        Self(Box::new(Sending::of(payload, source)))
+    pub fn new(pieces: impl Into<Payload>, source: Option<Source>) -> Self {
+        Self(Box::new(Sending::of(pieces.into(), source)))
     }
 
     /// Sends on a connection whose writer this lane belongs to; a file that may still be written to
