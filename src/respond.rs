@@ -157,12 +157,9 @@ fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Ans
     let representation = &described.representation;
     // §15.3.7.1: one range is never a multipart.
     if let [range] = ranges {
-        // In place: this is on the way of every seek, and an answer is large to be moved.
-        let mut answer = describing(described, terms);
-        let content_range = content_range(*range, representation);
-        answer.fields.insert(header::CONTENT_RANGE, content_range);
-        answer.payload.push(Piece::Stored(*range));
-        return answer;
+        return describing(described, terms)
+            .with(header::CONTENT_RANGE, content_range(*range, representation))
+            .sending([Piece::Stored(*range)]);
     }
     let boundary = boundary(representation);
     let mut answer = describing(described, terms);

@@ -38,13 +38,10 @@ pub fn select(
 ) -> Selection {
     use precondition::Verdict;
 
-    let conditional = precondition::are_any(fields);
-    if conditional {
-        match precondition::evaluate(fields, representation) {
-            Verdict::Failed => return Selection::PreconditionFailed,
-            Verdict::NotModified => return Selection::NotModified,
-            Verdict::Perform => {}
-        }
+    match precondition::evaluate(fields, representation) {
+        Verdict::Failed => return Selection::PreconditionFailed,
+        Verdict::NotModified => return Selection::NotModified,
+        Verdict::Perform => {}
     }
     // §14.2: GET is the only method for which range handling is defined, so a HEAD with Range
     // tells what a GET without one would get.
@@ -56,7 +53,7 @@ pub fn select(
     };
     // §13.1.5: a validator that does not match means the client holds another version; a part of
     // this one would be spliced onto it.
-    if conditional && !precondition::if_range_holds(fields, representation, now) {
+    if !precondition::if_range_holds(fields, representation, now) {
         return Selection::Full;
     }
     range::resolve(&wanted, representation.length)

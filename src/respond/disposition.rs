@@ -22,17 +22,19 @@ const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 /// The field's value for an attachment of this name.
 pub(super) fn attachment(name: &str) -> String {
     // A name is a name, not a path, and holds nothing that could end a line.
-    let unsafe_in_names = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    let safe = |c: char| match c {
+        '/' | '\\' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    };
+    let name = || name.chars().map(safe);
     // RFC 6266 appendix D: no escapes in the quoted form; what would need one goes beside it.
     let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '%');
-    if name.chars().all(|c| plain(c) && !unsafe_in_names(c)) {
-        // As those of recordings are.
-        return ["attachment; filename=\"", name, "\""].concat();
-    }
-    let name = name.replace(unsafe_in_names, "_");
-    let fallback = name.replace(|c| !plain(c), "_");
-    let mut value = format!("attachment; filename=\"{fallback}\"");
-    if fallback != name {
+    let mut value = String::from("attachment; filename=\"");
+    value.extend(name().map(|c| if plain(c) { c } else { '_' }));
+    value.push('"');
+    if !name().all(plain) {
+        let name: String = name().collect();
         // Writing to a String cannot fail.
         let _ = write!(
             value,
