@@ -146,14 +146,12 @@ impl RecordingId {
     }
 
     /// The directory below the store's root in which it lies.
-    #[must_use]
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         [self.app.as_str(), "/", self.account.as_str()].concat()
     }
 
     /// Its place there with this ending: of its record, say.
-    #[must_use]
-    pub fn with_extension(&self, extension: &str) -> String {
+    pub(crate) fn with_extension(&self, extension: &str) -> String {
         let [app, account, external] = [&self.app, &self.account, &self.external].map(Id::as_str);
         [app, "/", account, "/", external, ".", extension].concat()
     }

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::{
 pub use self::key::KeyError;
 use self::key::Secret;
 use super::sas::Sas;
-use crate::recording::UnixTime;
+use crate::recording::{UnixTime, hex};
 use crate::sign::{Claims, Disposition, PathError, check_path};
 
 /// Whose token.
@@ -379,14 +379,6 @@ fn aws64(bytes: &[u8]) -> String {
         .replace('+', "-")
         .replace('=', "_")
         .replace('/', "~")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
