@@ -88,8 +88,8 @@ impl FileBody {
     }
 
     /// For whoever gives bodies to the very hyper that writes on `lane`: its writer need not see the body first.
-    pub(crate) fn introduce(&self, lane: &Lane) {
-        if let Some(own) = &self.0.lane {
+    pub(crate) fn introduce(&mut self, lane: &Lane) {
+        if let Some(own) = &mut self.0.lane {
             own.introduce(lane);
         }
     }

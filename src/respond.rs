@@ -156,13 +156,14 @@ fn full(described: &Described, terms: Terms<'_>) -> Answer {
 fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Answer {
     let representation = &described.representation;
     // §15.3.7.1: one range is never a multipart.
+    let mut answer = describing(described, terms);
     if let [range] = ranges {
-        return describing(described, terms)
-            .with(header::CONTENT_RANGE, content_range(*range, representation))
-            .sending([Piece::Stored(*range)]);
+        let content_range = content_range(*range, representation);
+        answer.fields.insert(header::CONTENT_RANGE, content_range);
+        answer.payload = [Piece::Stored(*range)].into();
+        return answer;
     }
     let boundary = boundary(representation);
-    let mut answer = describing(described, terms);
     answer.fields.remove(header::CONTENT_RANGE);
     let content_type = answer.fields.insert(
         header::CONTENT_TYPE,

@@ -31,8 +31,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::connection::Common;
 pub use self::front::{Cut, Listener};
@@ -42,6 +42,7 @@ use self::share::{Door, Kept};
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use self::turns::Turns;
+use self::vigil::Stop;
 pub use self::zero_copy::ZeroCopyStream;
 use crate::body::{FileBody, Lane};
 use crate::recording::UnixTime;
@@ -152,7 +153,7 @@ pub struct Drained {
 }
 
 /// Serves this worker's share of `listener` until `shutdown`; then accepts no more, closes idle connections, lets running
-/// responses finish until the drain deadline, and cuts what is left.
+/// responses finish until the drain deadline, and cuts what is left. Dropped before that, it cuts all of them.
 ///
 /// # Errors
 /// Only where the listener cannot be used at all.
@@ -169,7 +170,7 @@ pub async fn run<H: Handler>(
     let reserve = Arc::new(Reserve::new(&socket, settings.reserve)?);
     let listener = TcpListener::from_std(socket)?;
     let (door, mut inbox) = share.open();
-    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+    let mut connections = JoinSet::new();
     let turns = Arc::new(Turns::default());
     let serving = Arc::clone(&turns);
     let serving = tokio::spawn(async move { serving.serve().await });
@@ -178,22 +179,9 @@ pub async fn run<H: Handler>(
         settings,
         front,
         turns,
-        // One of this worker's own: each connection asks it at each turn.
-        shutdown: shutdown.child_token(),
+        stop: Stop::default(),
     });
-    let serve = |(stream, peer, place): Kept| {
-        // On the heap, since an async block has room for what it was given and for what it waits for.
-        let connection = Box::pin(connection::serve(stream, peer, place, Arc::clone(&all)));
-        let (cut, reserve) = (cut.clone(), Arc::clone(&reserve));
-        connections.spawn(async move {
-            tokio::select! {
-                () = connection => {}
-                () = cut.cancelled() => {}
-            }
-            // At once, before others take what has become free.
-            reserve.fill();
-        });
-    };
+    let serve = |kept| serve(kept, &all, &reserve);
     let (mut pause, mut exhausted) = (MIN_PAUSE, false);
     loop {
         let accepted = tokio::select! {
@@ -201,45 +189,62 @@ pub async fn run<H: Handler>(
             () = shutdown.cancelled() => break,
             handed = inbox.handed() => handed.map(Some),
             accepted = accept(&listener, &door, &settings, exhausted) => accepted,
+            Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok(kept) => {
                 (pause, exhausted) = (MIN_PAUSE, false);
-                kept.into_iter().for_each(&serve);
+                if let Some(kept) = kept {
+                    connections.spawn(serve(kept));
+                }
             }
             Err(error) if is_of_one_connection(&error) || reserve.give() => {}
             // Out of descriptors or memory: trying again at once would only spin.
             Err(error) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
-                tokio::time::sleep(pause).await;
+                let _ = tokio::time::timeout(pause, shutdown.cancelled()).await;
                 pause = (pause * 2).min(MAX_PAUSE);
                 exhausted = settings.reserve == 0;
             }
         }
     }
+    all.stop.now();
     drop(listener);
     reserve.held().clear();
     // What others accepted for this worker just before they heard of the stop.
     while let Some(handed) = inbox.last(&door).await {
-        serve(handed);
+        connections.spawn(serve(handed));
     }
-    let ended = drain(&connections, &cut, settings.drain).await;
+    let ended = drain(connections, settings.drain).await;
     serving.abort();
     Ok(ended)
 }
 
+/// Serves a connection to its end.
+fn serve<H: Handler>(
+    (stream, peer, place): Kept,
+    all: &Arc<Common<H>>,
+    reserve: &Arc<Reserve>,
+) -> impl Future<Output = ()> + use<H> {
+    // On the heap, since an async block has room for what it was given and for what it waits for.
+    let connection = Box::pin(connection::serve(stream, peer, place, Arc::clone(all)));
+    let reserve = Arc::clone(reserve);
+    async move {
+        connection.await;
+        // At once, before others take what has become free.
+        reserve.fill();
+    }
+}
+
 /// Lets connections finish, cuts what is left at the deadline.
-async fn drain(connections: &TaskTracker, cut: &CancellationToken, deadline: Duration) -> Drained {
-    connections.close();
-    let drained = tokio::time::timeout(deadline, connections.wait()).await;
-    let left = if drained.is_ok() {
-        0
-    } else {
-        connections.len()
-    };
-    cut.cancel();
-    connections.wait().await;
-    Drained { cut: left }
+async fn drain(mut connections: JoinSet<()>, deadline: Duration) -> Drained {
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(deadline, all).await;
+    // Who has ended meanwhile was not cut.
+    while connections.try_join_next().is_some() {}
+    let cut = connections.len();
+    connections.shutdown().await;
+    Drained { cut }
 }
 
 /// Descriptors that are held to be given up when there are no others.

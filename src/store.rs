@@ -104,7 +104,10 @@ impl Store {
             Self::Object(_) => return Ok(None),
         };
         let held = local.at_hand(grant, now, at)?;
-        Ok(held.map(|held| (Arc::clone(&held).into(), held.source())))
+        Ok(held.map(|held| {
+            let source = held.source();
+            (held.into(), source)
+        }))
     }
 
     /// Locates the recording that `grant` opens, and holds the grant against its record.

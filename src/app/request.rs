@@ -48,7 +48,7 @@ impl<'a> Effective<'a> {
 
     pub(super) fn of(head: &'a Parts, arrival: &Arrival) -> Result<Self, Rejection> {
         let fields = Fields::of(&head.headers);
-        check_framing(&fields, arrival)?;
+        check_framing(&head.headers, arrival)?;
         let host = host(head, &fields)?;
         let target = target(head, arrival)?;
         if fields.size > MAX_FIELDS {
@@ -71,7 +71,6 @@ impl<'a> Effective<'a> {
 struct Fields<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
-    has_transfer_encoding: bool,
     /// Their bytes on the wire: `name: value CRLF`.
     size: usize,
 }
@@ -85,7 +84,6 @@ impl<'a> Fields<'a> {
                 found.host = Some(value);
                 found.hosts += 1;
             }
-            found.has_transfer_encoding |= name == header::TRANSFER_ENCODING;
         }
         found
     }
@@ -93,8 +91,8 @@ impl<'a> Fields<'a> {
 
 /// RFC 9112 §6.1: a message with both Transfer-Encoding and Content-Length is an attempt to
 /// smuggle a request. hyper drops the one and goes on, so the bytes themselves are asked.
-fn check_framing(fields: &Fields<'_>, arrival: &Arrival) -> Result<(), Rejection> {
-    if fields.has_transfer_encoding && arrival.content_length_seen {
+fn check_framing(fields: &HeaderMap, arrival: &Arrival) -> Result<(), Rejection> {
+    if arrival.content_length_seen && fields.contains_key(header::TRANSFER_ENCODING) {
         return Err(Rejection::Framing(
             "A request has Transfer-Encoding or Content-Length, not both.",
         ));

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Longest file segment, in bytes: most that one sendfile(2) sends, so that no connection keeps the others
 /// waiting for long.
@@ -121,7 +121,7 @@ pub(crate) enum Collected {
 pub struct Lane {
     pub(super) traffic: Arc<Traffic>,
     /// Of the one body that has this clone, from its first segment on.
-    pub(super) pass: OnceLock<Arc<Pass>>,
+    pass: Option<Arc<Pass>>,
 }
 
 #[derive(Debug, Default)]
@@ -156,11 +156,15 @@ impl Lane {
     }
 
     /// Has the writer know the body that has this clone, if `own` is the writer's.
-    pub(super) fn introduce(&self, own: &Self) {
+    pub(super) fn introduce(&mut self, own: &Self) {
         if Arc::ptr_eq(&self.traffic, &own.traffic) {
-            let pass = self.pass.get_or_init(Arc::default);
-            pass.known.store(true, Ordering::Release);
+            self.pass().known.store(true, Ordering::Release);
         }
+    }
+
+    /// Of the one body that has this clone.
+    pub(super) fn pass(&mut self) -> &Arc<Pass> {
+        self.pass.get_or_insert_default()
     }
 
     /// Bytes of file segments that were read into memory because somebody looked at them.
@@ -279,7 +283,7 @@ impl Terminus {
     pub(crate) fn lane(&self) -> Lane {
         Lane {
             traffic: Arc::clone(&self.0),
-            pass: OnceLock::new(),
+            pass: None,
         }
     }
 
@@ -297,7 +301,7 @@ impl Terminus {
             self.0.break_off();
             return Err(mismatch());
         }
-        if !self.0.waiting.swap(false, Ordering::AcqRel) {
+        if !self.0.waiting.load(Ordering::Acquire) {
             let foreign = slices.iter().any(|slice| is_of_placeholder(slice));
             return if foreign {
                 Err(mismatch())
@@ -305,6 +309,8 @@ impl Terminus {
                 Ok(Collected::Memory)
             };
         }
+        // What is announced meanwhile is found, or says so again.
+        self.0.waiting.store(false, Ordering::Relaxed);
         let mut announcements = self.0.announcements();
         let collected = announcements.find(slices);
         announcements.clear();

@@ -95,7 +95,7 @@ impl Segment {
         offset: u64,
         length: usize,
         more: bool,
-        lane: &Lane,
+        lane: &mut Lane,
     ) -> Self {
         debug_assert!(
             length <= MAX_SEGMENT,
@@ -107,7 +107,7 @@ impl Segment {
             left: length.min(MAX_SEGMENT),
             more,
             traffic: Arc::clone(&lane.traffic),
-            pass: Arc::clone(lane.pass.get_or_init(Arc::default)),
+            pass: Arc::clone(lane.pass()),
             shown: AtomicBool::new(false),
             flat: OnceLock::new(),
             given_up: AtomicBool::new(false),
@@ -256,7 +256,7 @@ mod tests {
     const LENGTH: usize = 100_000;
 
     /// A file of ones, and a segment of all of it.
-    fn segment(lane: &Lane) -> (tempfile::NamedTempFile, Segment) {
+    fn segment(lane: &mut Lane) -> (tempfile::NamedTempFile, Segment) {
         let mut named = tempfile::NamedTempFile::new().unwrap();
         named.write_all(&vec![1; LENGTH]).unwrap();
         let file = Arc::new(named.reopen().unwrap());
@@ -272,7 +272,7 @@ mod tests {
         (shown.collect(), terminus.collect(&slices[..=count]))
     }
 
-    fn known(terminus: &Terminus, lane: &Lane) -> (tempfile::NamedTempFile, Segment) {
+    fn known(terminus: &Terminus, lane: &mut Lane) -> (tempfile::NamedTempFile, Segment) {
         let (file, segment) = segment(lane);
         let (shown, collected) = write(terminus, &segment);
         assert!(shown.is_empty());
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn its_writer_gets_a_placeholder_once_it_knows_the_body() {
         let terminus = Terminus::default();
-        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        let (_file, mut segment) = known(&terminus, &mut terminus.lane());
         for left in [LENGTH, LENGTH - 10] {
             let (shown, collected) = write(&terminus, &segment);
             assert_eq!(shown, vec![0; left]);
@@ -313,16 +313,16 @@ mod tests {
     #[test]
     fn who_is_introduced_to_its_writer_begins_at_once() {
         let (terminus, other) = (Terminus::default(), Terminus::default());
-        let lane = terminus.lane();
+        let mut lane = terminus.lane();
         lane.introduce(&other.lane());
-        let (_file, stranger) = segment(&lane);
+        let (_file, stranger) = segment(&mut lane);
         let (shown, collected) = write(&terminus, &stranger);
         assert!(shown.is_empty());
         assert!(matches!(collected, Ok(Collected::Beginning { .. })));
 
-        let lane = terminus.lane();
+        let mut lane = terminus.lane();
         lane.introduce(&terminus.lane());
-        let (_file, own) = segment(&lane);
+        let (_file, own) = segment(&mut lane);
         for begins in [true, false] {
             let (shown, collected) = write(&terminus, &own);
             assert_eq!(shown, vec![0; LENGTH]);
@@ -336,9 +336,9 @@ mod tests {
     #[test]
     fn any_other_writer_gets_no_byte_and_fails() {
         let (terminus, other) = (Terminus::default(), Terminus::default());
-        let lane = terminus.lane();
-        let _known = known(&terminus, &lane);
-        let (_file, stranger) = segment(&terminus.lane());
+        let mut lane = terminus.lane();
+        let _known = known(&terminus, &mut lane);
+        let (_file, stranger) = segment(&mut terminus.lane());
         for _ in 0..2 {
             let (shown, collected) = write(&other, &stranger);
             assert!(shown.is_empty());
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn bytes_that_nobody_sent_are_noticed_when_they_are_passed_over() {
         let terminus = Terminus::default();
-        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        let (_file, mut segment) = known(&terminus, &mut terminus.lane());
         let (shown, collected) = write(&terminus, &segment);
         assert_eq!(shown.len(), LENGTH);
         collected.unwrap();
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn bytes_that_were_sent_and_not_passed_over_are_not_sent_again() {
         let terminus = Terminus::default();
-        let (_file, mut segment) = known(&terminus, &terminus.lane());
+        let (_file, mut segment) = known(&terminus, &mut terminus.lane());
         write(&terminus, &segment).1.unwrap();
         terminus.sent(10);
         segment.advance(9);
@@ -379,8 +379,8 @@ mod tests {
     #[test]
     fn without_its_writer_it_shows_the_files_bytes() {
         let (terminus, other) = (Terminus::default(), Terminus::default());
-        let lane = terminus.lane();
-        let (_file, mut segment) = known(&terminus, &lane);
+        let mut lane = terminus.lane();
+        let (_file, mut segment) = known(&terminus, &mut lane);
         assert!(lane.is_open());
         drop(terminus);
         assert!(!lane.is_open());
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn what_is_behind_it_is_not_shown_before_it() {
         let terminus = Terminus::default();
-        let (_file, segment) = segment(&terminus.lane());
+        let (_file, segment) = segment(&mut terminus.lane());
         let mut slices = [IoSlice::new(&[]); 8];
         assert_eq!(segment.chunks_vectored(&mut slices), 8);
         drop(terminus);
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn who_copies_what_cannot_be_read_comes_to_an_end_and_its_writer_fails() {
         let terminus = Terminus::default();
-        let (file, mut segment) = segment(&terminus.lane());
+        let (file, mut segment) = segment(&mut terminus.lane());
         file.as_file().set_len(10).unwrap();
         assert_eq!(segment.remaining(), LENGTH);
         let mut copy = BytesMut::new();
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn who_writes_what_cannot_be_read_is_shown_none_and_not_its_end() {
         let terminus = Terminus::default();
-        let (file, segment) = segment(&terminus.lane());
+        let (file, segment) = segment(&mut terminus.lane());
         file.as_file().set_len(10).unwrap();
         drop(terminus);
         let mut slices = [IoSlice::new(b"x"); 3];
@@ -437,9 +437,9 @@ mod tests {
     #[test]
     fn a_write_whose_placeholders_and_segments_differ_is_none() {
         let terminus = Terminus::default();
-        let lane = terminus.lane();
+        let mut lane = terminus.lane();
         // One placeholder, of two that were shown.
-        let (_file, segment) = known(&terminus, &lane);
+        let (_file, segment) = known(&terminus, &mut lane);
         segment.chunks_vectored(&mut [IoSlice::new(&[]); 8]);
         write(&terminus, &segment).1.unwrap_err();
         // One that is longer than its segment.
@@ -452,8 +452,8 @@ mod tests {
     #[test]
     fn a_strangers_mark_is_none_where_ones_own_was_to_come() {
         let (terminus, other) = (Terminus::default(), Terminus::default());
-        let (_file, own) = segment(&terminus.lane());
-        let (_other_file, stranger) = segment(&other.lane());
+        let (_file, own) = segment(&mut terminus.lane());
+        let (_other_file, stranger) = segment(&mut other.lane());
         own.chunks_vectored(&mut [IoSlice::new(&[]); 8]);
         write(&terminus, &stranger).1.unwrap_err();
     }

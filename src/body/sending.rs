@@ -200,7 +200,7 @@ impl Sending {
         }
         let asks = self.page_cache == PageCache::Lacks;
         let next = self.windows.next();
-        let Some(lane) = &self.lane else {
+        let Some(lane) = &mut self.lane else {
             if let Some(next) = next.filter(|_| asks) {
                 work::ask_for(handle, next);
             }
@@ -210,7 +210,7 @@ impl Sending {
         if window.len() <= SMALL
             && let Some(bytes) = handle.read_cached(window)
         {
-            return Some(self.check(handle).map(|()| bytes.into()));
+            return Some(check(handle, self.sent).map(|()| bytes.into()));
         }
         let is_there = if asks {
             handle.has_come(window)
@@ -225,8 +225,8 @@ impl Sending {
         if let Some(next) = next.filter(|_| asks) {
             work::ask_for(handle, next);
         }
-        let segment = self.segment(handle, window, lane);
-        Some(self.check(handle).map(|()| segment))
+        let more = !self.windows.is_empty();
+        Some(check(handle, self.sent).map(|()| segment(handle, window, more, lane)))
     }
 
     /// Copies the next part of a window, or begins the work that has to be done first: all that is left of it is
@@ -237,7 +237,7 @@ impl Sending {
         };
         if let Some(bytes) = handle.read_cached(part) {
             self.windows.take_part();
-            return Some(self.check(handle).map(|()| bytes.into()));
+            return Some(check(handle, self.sent).map(|()| bytes.into()));
         }
         let next = self.windows.next();
         let (work, page_cache) = match (self.page_cache, self.windows.rest()) {
@@ -253,26 +253,9 @@ impl Sending {
         None
     }
 
-    fn segment(&self, handle: &Handle, window: ByteRange, lane: &Lane) -> Segment {
-        // A window is far smaller than any address space.
-        let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
-        let (file, more) = (handle.file.clone(), !self.windows.is_empty());
-        Segment::of_file(file, window.first, length, more, lane)
-    }
-
-    /// Makes sure that the file is still of its version. Before the first byte that was done a
-    /// moment ago, when it was located.
-    fn check(&self, handle: &Handle) -> io::Result<()> {
-        if self.sent == 0 {
-            Ok(())
-        } else {
-            handle.check()
-        }
-    }
-
     /// What finished work leaves to send; nothing where it is to be copied yet.
     fn finish(&mut self, done: Done) -> io::Result<Option<Segment>> {
-        match (done, &self.handle, &self.lane) {
+        match (done, &self.handle, &mut self.lane) {
             (Done::Read(bytes), handle, _) => {
                 if let (Some(handle), Some(part)) = (handle, self.windows.take_part()) {
                     self.work = Some(Work::read(handle, part));
@@ -281,7 +264,8 @@ impl Sending {
             }
             (Done::Warm(window), Some(handle), Some(lane)) => {
                 handle.check()?;
-                Ok(Some(self.segment(handle, window, lane)))
+                let more = !self.windows.is_empty();
+                Ok(Some(segment(handle, window, more, lane)))
             }
             (Done::Warm(_), ..) => {
                 self.page_cache = PageCache::Brought;
@@ -316,6 +300,19 @@ impl Drop for Sending {
             });
         }
     }
+}
+
+/// Makes sure that the file is still of its version. Before the first byte is `sent` that was done a
+/// moment ago, when it was located.
+fn check(handle: &Handle, sent: u64) -> io::Result<()> {
+    if sent == 0 { Ok(()) } else { handle.check() }
+}
+
+/// A window as a segment; `more` of the response follows behind it.
+fn segment(handle: &Handle, window: ByteRange, more: bool, lane: &mut Lane) -> Segment {
+    // A window is far smaller than any address space.
+    let length = usize::try_from(window.len()).unwrap_or(MAX_SEGMENT);
+    Segment::of_file(handle.file.clone(), window.first, length, more, lane)
 }
 
 fn no_file() -> io::Error {

@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use super::front::{Cut, Failed, Front};
 use super::http2::http2;
@@ -25,10 +24,11 @@ use super::lines::Seen;
 use super::pulse::Pulse;
 use super::share::Place;
 use super::turns::Turns;
-use super::vigil::{Call, Vigil};
+use super::vigil::{Call, Stop, Vigil};
 use super::wire::{Protocol, Wire};
 use super::{Arrival, Handler, Settings, date, instant, now};
 use crate::body::{FileBody, Lane};
+use crate::recording::UnixTime;
 
 /// Most bytes of an HTTP/1.1 head. Above what the handler lets pass, so that it is the handler who
 /// answers a long target or long fields; hyper's own 431 stands behind.
@@ -50,7 +50,7 @@ pub(super) struct Common<H> {
     pub(super) settings: Settings,
     pub(super) front: Front,
     pub(super) turns: Arc<Turns>,
-    pub(super) shutdown: CancellationToken,
+    pub(super) stop: Stop,
 }
 
 impl<H: Handler> Common<H> {
@@ -65,7 +65,7 @@ impl<H: Handler> Common<H> {
     }
 
     async fn last_call(&self) {
-        self.shutdown.cancelled().await;
+        self.stop.come().await;
         sleep(LAST_CALL).await;
     }
 }
@@ -123,7 +123,7 @@ pub(super) async fn serve<H: Handler>(
                 Ok(Ok(())) => {}
                 _ => return,
             },
-            () = all.shutdown.cancelled() => return,
+            () = all.stop.come() => return,
         }
         deadline = Instant::from(instant()) + settings.header_timeout;
     }
@@ -199,7 +199,7 @@ impl<H> PerConnection<H> {
 impl<H: Handler> PerConnection<H> {
     /// The answer to one request.
     pub(super) fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<FileBody>, Infallible>> + Send + Unpin + use<H> {
         let now = now();
@@ -214,24 +214,29 @@ impl<H: Handler> PerConnection<H> {
             fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
         };
         let response = Arc::clone(&self.handler).handle(request, arrival);
-        let presence = self.pulse.presence();
-        let (window, turns) = (self.window, Arc::clone(&self.turns));
-        let lane = self.lane.clone();
-        let answered = move |mut response: Response<FileBody>| {
-            if let Some(date) = date(now) {
-                response.headers_mut().insert(http::header::DATE, date);
-            }
-            let body = response.body_mut();
-            body.attach(presence, window);
-            // The lane is that of the wire that hyper answers on.
-            if let Some(lane) = &lane {
-                body.introduce(lane);
-            }
-            turns.answered(body.size_hint().lower(), body.is_sought());
-            Ok(response)
-        };
+        let (connection, presence) = (Arc::clone(self), self.pulse.presence());
         // An async block would have room for the whole future twice.
-        response.map(answered)
+        response.map(move |response| Ok(connection.answered(response, presence, now)))
+    }
+
+    fn answered(
+        &self,
+        mut response: Response<FileBody>,
+        presence: Arc<()>,
+        now: UnixTime,
+    ) -> Response<FileBody> {
+        if let Some(date) = date(now) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
+        let body = response.body_mut();
+        body.attach(presence, self.window);
+        // The lane is that of the wire that hyper answers on.
+        if let Some(lane) = &self.lane {
+            body.introduce(lane);
+        }
+        self.turns
+            .answered(body.size_hint().lower(), body.is_sought());
+        response
     }
 }
 
@@ -263,6 +268,7 @@ async fn http1<H: Handler>(
     } else {
         MAX_HEAD
     };
+    let service = Arc::new(service);
     let mut connection = http1::Builder::new()
         // A timer of hyper's is made and taken down with each request; the vigil waits for heads.
         .header_read_timeout(None)
@@ -274,10 +280,10 @@ async fn http1<H: Handler>(
             TokioIo::new(wire),
             service_fn(move |request| service.answer(request)),
         );
-    let stopping = pin!(all.shutdown.cancelled());
+    let stopping = pin!(all.stop.come());
     let looking = pin!(sleep_until(deadline));
     let late = pin!(sleep_until(deadline));
-    let mut vigil = Vigil::new(settings, &pulse, &all.shutdown, stopping, looking, late);
+    let mut vigil = Vigil::new(settings, &pulse, &all.stop, stopping, looking, late);
     let mut parked = false;
     let end = poll_fn(|cx| {
         loop {

@@ -49,6 +49,7 @@ pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all
     wire.take_turns(&all.turns);
     let mut service = PerConnection::of(all, peer, Arc::clone(&pulse));
     service.window = Some(READ);
+    let service = Arc::new(service);
     let mut connection = pin!(
         Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -67,7 +68,7 @@ pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all
     let mut watch = Watch::from(instant(), true);
     let tick = tick(settings);
     let mut looking = pin!(sleep(tick));
-    let mut stopping = pin!(all.shutdown.cancelled());
+    let mut stopping = pin!(all.stop.come());
     let mut stopped = false;
     let end = poll_fn(|cx| {
         if !stopped && stopping.as_mut().poll(cx).is_ready() {

@@ -4,6 +4,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -29,13 +30,37 @@ pub(super) enum Call {
     Cut(Cut),
 }
 
+/// A worker's stop. Each of its connections asks at each turn whether it has come: a token alone would be locked for
+/// that.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    has_come: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Stop {
+    /// Tells all who wait for it.
+    pub(super) fn now(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    pub(super) fn come(&self) -> WaitForCancellationFuture<'_> {
+        self.token.cancelled()
+    }
+
+    fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+}
+
 /// What is waited for besides hyper. Each is asked again only when it has come: most of the time it
 /// is hyper who is woken.
 pub(super) struct Vigil<'a, 'p> {
     settings: &'a Settings,
     pulse: &'a Pulse,
     watch: Watch,
-    shutdown: &'a CancellationToken,
+    stop: &'a Stop,
     stopping: Pin<&'p mut WaitForCancellationFuture<'a>>,
     stopped: bool,
     /// The next look at the pulse.
@@ -53,7 +78,7 @@ impl<'a, 'p> Vigil<'a, 'p> {
     pub(super) fn new(
         settings: &'a Settings,
         pulse: &'a Pulse,
-        shutdown: &'a CancellationToken,
+        stop: &'a Stop,
         stopping: Pin<&'p mut WaitForCancellationFuture<'a>>,
         mut looking: Pin<&'p mut Sleep>,
         late: Pin<&'p mut Sleep>,
@@ -63,7 +88,7 @@ impl<'a, 'p> Vigil<'a, 'p> {
             settings,
             pulse,
             watch: Watch::from(instant(), false),
-            shutdown,
+            stop,
             stopping,
             stopped: false,
             looking,
@@ -84,7 +109,7 @@ impl<'a, 'p> Vigil<'a, 'p> {
         loop {
             let waits = self.waits(cx);
             if !self.stopped
-                && (!waits || self.shutdown.is_cancelled())
+                && (!waits || self.stop.has_come())
                 && self.stopping.as_mut().poll(cx).is_ready()
             {
                 self.stopped = true;
