@@ -38,10 +38,13 @@ pub fn select(
 ) -> Selection {
     use precondition::Verdict;
 
-    match precondition::evaluate(fields, representation) {
-        Verdict::Failed => return Selection::PreconditionFailed,
-        Verdict::NotModified => return Selection::NotModified,
-        Verdict::Perform => {}
+    let is_conditional = precondition::are_in(fields);
+    if is_conditional {
+        match precondition::evaluate(fields, representation) {
+            Verdict::Failed => return Selection::PreconditionFailed,
+            Verdict::NotModified => return Selection::NotModified,
+            Verdict::Perform => {}
+        }
     }
     // §14.2: GET is the only method for which range handling is defined, so a HEAD with Range
     // tells what a GET without one would get.
@@ -53,7 +56,7 @@ pub fn select(
     };
     // §13.1.5: a validator that does not match means the client holds another version; a part of
     // this one would be spliced onto it.
-    if !precondition::if_range_holds(fields, representation, now) {
+    if is_conditional && !precondition::if_range_holds(fields, representation, now) {
         return Selection::Full;
     }
     range::resolve(&wanted, representation.length)

@@ -14,12 +14,14 @@ pub(super) enum Verdict {
     Failed,
 }
 
+/// Whether there are any. Most requests have none, and each would be looked for by its hash: all that are looked for
+/// begin so.
+pub(super) fn are_in(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| name.as_str().starts_with("if-"))
+}
+
 /// Steps 1 to 4 of §13.2.2, for GET and HEAD.
 pub(super) fn evaluate(fields: &HeaderMap, current: &Representation) -> Verdict {
-    // Most have none, and each would be looked for by its hash: all that are looked for begin so.
-    if !fields.keys().any(|name| name.as_str().starts_with("if-")) {
-        return Verdict::Perform;
-    }
     let expected = if fields.contains_key(header::IF_MATCH) {
         // §13.1.1: strong comparison; no tag of ours is weak, so a weak one never matches.
         if_match_names(fields, &current.etag)
