@@ -1,6 +1,6 @@
 //! Range sets: the field's grammar, and what a set means for a length.
 //!
-//! `http-range-header` parses; what it would refuse although RFC 9110 allows it (endless digits,
+//! `http-range-header` parses all but the plainest; what it would refuse although RFC 9110 allows it (endless digits,
 //! many empty list members) is brought into its form first, and what a set means is decided here.
 
 use http_range_header::SyntacticallyCorrectRange as Spec;
