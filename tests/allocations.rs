@@ -25,7 +25,7 @@ use tonearm::store::{Local, Store};
 static ALLOCATOR: Allocator<System> = Allocator::system();
 
 /// Most allocations of one request, its response and what is counted and logged of it.
-const MOST: u64 = 7;
+const MOST: u64 = 6;
 /// Requests that are counted together, so that what is looked up anew once a second is lost in them.
 const REQUESTS: u64 = 2000;
 

@@ -49,18 +49,55 @@ impl Pass {
         slice.is_empty() && slice.as_ptr() == self.mark().as_ptr()
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        self.known.load(Ordering::Acquire)
+    /// Whether this is the first time that it is asked.
+    fn begins(&self) -> bool {
+        is_first(&self.begun)
+    }
+}
+
+/// Whether `begun` was not set yet. One writer at a time, so that no read-modify-write is needed.
+fn is_first(begun: &AtomicBool) -> bool {
+    let first = !begun.load(Ordering::Relaxed);
+    if first {
+        begun.store(true, Ordering::Relaxed);
+    }
+    first
+}
+
+/// How a body stands to its lane's writer.
+#[derive(Debug, Clone)]
+enum Standing {
+    /// The writer has still to see it, or has seen it.
+    Seen(Option<Arc<Pass>>),
+    /// It was introduced, and has begun or not.
+    Introduced { begun: bool },
+}
+
+/// The same of one of its segments.
+#[derive(Debug)]
+pub(super) enum Ticket {
+    Pass(Arc<Pass>),
+    /// Of a body that was introduced, of which the writer has been told or not.
+    Introduced {
+        begun: AtomicBool,
+    },
+}
+
+impl Ticket {
+    /// The pass of a body that the writer does not know.
+    pub(super) fn unknown(&self) -> Option<&Arc<Pass>> {
+        match self {
+            Self::Pass(pass) => (!pass.known.load(Ordering::Acquire)).then_some(pass),
+            Self::Introduced { .. } => None,
+        }
     }
 
-    /// Whether this is the first time that it is asked.
+    /// Whether the writer hears of the body for the first time.
     pub(super) fn begins(&self) -> bool {
-        // One writer at a time, so that no read-modify-write is needed.
-        let begins = !self.begun.load(Ordering::Relaxed);
-        if begins {
-            self.begun.store(true, Ordering::Relaxed);
+        match self {
+            Self::Pass(pass) => pass.begins(),
+            Self::Introduced { begun } => is_first(begun),
         }
-        begins
     }
 }
 
@@ -120,8 +157,8 @@ pub(crate) enum Collected {
 #[derive(Debug, Clone)]
 pub struct Lane {
     pub(super) traffic: Arc<Traffic>,
-    /// Of the one body that has this clone, from its first segment on.
-    pass: Option<Arc<Pass>>,
+    /// Of the one body that has this clone.
+    standing: Standing,
 }
 
 #[derive(Debug, Default)]
@@ -155,16 +192,22 @@ impl Lane {
         self.traffic.is_broken()
     }
 
-    /// Has the writer know the body that has this clone, if `own` is the writer's.
+    /// Has the writer know the body that has this clone, and no segment yet, if `own` is the writer's.
     pub(super) fn introduce(&mut self, own: &Self) {
         if Arc::ptr_eq(&self.traffic, &own.traffic) {
-            self.pass().known.store(true, Ordering::Release);
+            self.standing = Standing::Introduced { begun: false };
         }
     }
 
-    /// Of the one body that has this clone.
-    pub(super) fn pass(&mut self) -> &Arc<Pass> {
-        self.pass.get_or_insert_default()
+    /// Of the next segment of the body that has this clone.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        match &mut self.standing {
+            Standing::Seen(pass) => Ticket::Pass(Arc::clone(pass.get_or_insert_default())),
+            Standing::Introduced { begun } => {
+                let begun = AtomicBool::new(std::mem::replace(begun, true));
+                Ticket::Introduced { begun }
+            }
+        }
     }
 
     /// Bytes of file segments that were read into memory because somebody looked at them.
@@ -283,7 +326,7 @@ impl Terminus {
     pub(crate) fn lane(&self) -> Lane {
         Lane {
             traffic: Arc::clone(&self.0),
-            pass: None,
+            standing: Standing::Seen(None),
         }
     }
 

@@ -31,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::lane::{Announced, Asking, Lane, MAX_SEGMENT, Pass, Traffic, placeholder};
+use super::lane::{Announced, Asking, Lane, MAX_SEGMENT, Pass, Ticket, Traffic, placeholder};
 
 /// Most bytes that are read at once for somebody who wants to see a segment's bytes.
 const FLAT: usize = 64 * 1024;
@@ -57,7 +57,7 @@ struct FilePart {
     /// More of the same response follows.
     more: bool,
     traffic: Arc<Traffic>,
-    pass: Arc<Pass>,
+    ticket: Ticket,
     /// What was shown last is a placeholder.
     shown: AtomicBool,
     /// The next bytes, once somebody has asked to see them; none where they could not be read.
@@ -107,7 +107,7 @@ impl Segment {
             left: length.min(MAX_SEGMENT),
             more,
             traffic: Arc::clone(&lane.traffic),
-            pass: Arc::clone(lane.pass()),
+            ticket: lane.ticket(),
             shown: AtomicBool::new(false),
             flat: OnceLock::new(),
             given_up: AtomicBool::new(false),
@@ -151,10 +151,10 @@ impl FilePart {
             slices.len()
         } else if self.flat.get().is_some() || self.traffic.is_closed() {
             self.show_bytes(slices)
-        } else if self.pass.is_known() {
-            self.show_placeholder(slices)
+        } else if let Some(pass) = self.ticket.unknown() {
+            self.show_mark(pass, slices)
         } else {
-            self.show_mark(slices)
+            self.show_placeholder(slices)
         }
     }
 
@@ -180,19 +180,19 @@ impl FilePart {
             file: Arc::clone(&self.file),
             offset: self.offset,
             length: self.left,
-            first: self.pass.begins(),
+            first: self.ticket.begins(),
             more: self.more,
         });
         1
     }
 
-    fn show_mark<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    fn show_mark<'a>(&'a self, pass: &'a Arc<Pass>, slices: &mut [IoSlice<'a>]) -> usize {
         if let Some((first, rest)) = slices.split_first_mut() {
-            *first = IoSlice::new(self.pass.mark());
+            *first = IoSlice::new(pass.mark());
             // Of the placeholder, so that the writer of another lane knows that this is not for it.
             close_off(rest, placeholder(0));
             let (length, more) = (self.left, self.more);
-            let pass = Arc::clone(&self.pass);
+            let pass = Arc::clone(pass);
             self.traffic.ask(Asking { pass, length, more });
         }
         slices.len()

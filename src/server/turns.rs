@@ -10,7 +10,7 @@
 //! On a connection of HTTP/2 all responses are as one, which begins anew with each request.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -61,10 +61,10 @@ impl Round {
 pub(super) struct Turns {
     line: Mutex<VecDeque<(Waker, Arc<AtomicUsize>)>>,
     arrived: Notify,
-    /// Writes of others since the last round.
-    others: AtomicU64,
-    /// Responses since the last round that are sure to be seeks'.
-    seeks: AtomicU64,
+    /// Others have written since the last round.
+    contended: AtomicBool,
+    /// There was a response since the last round that is sure to be a seek's.
+    sought: AtomicBool,
 }
 
 impl Turns {
@@ -82,7 +82,7 @@ impl Turns {
     pub(super) fn answered(&self, length: u64, was_sought: bool) {
         let is_short = usize::try_from(length).is_ok_and(|length| length <= DOWNLOAD_FROM);
         if is_short || was_sought {
-            self.seeks.fetch_add(1, Ordering::Relaxed);
+            self.sought.store(true, Ordering::Relaxed);
         }
     }
 
@@ -95,8 +95,8 @@ impl Turns {
             }
             // Comes back when all who were ready have run and the sockets have been asked again.
             tokio::task::yield_now().await;
-            let contended = self.others.swap(0, Ordering::Relaxed) > 0;
-            let sought = self.seeks.swap(0, Ordering::Relaxed) > 0;
+            let contended = self.contended.swap(false, Ordering::Relaxed);
+            let sought = self.sought.swap(false, Ordering::Relaxed);
             let (width, allowance) = round.next(contended, sought, instant());
             let mut line = self.line();
             for _ in 0..width.min(line.len()) {
@@ -153,7 +153,7 @@ impl Turn {
     /// How much may be sent now; a download waits for its turn.
     pub(super) fn poll_allowance(&mut self, cx: &Context<'_>) -> Poll<usize> {
         if self.sent < DOWNLOAD_FROM {
-            self.turns.others.fetch_add(1, Ordering::Relaxed);
+            self.turns.contended.store(true, Ordering::Relaxed);
             return Poll::Ready(DOWNLOAD_FROM - self.sent);
         }
         match self.granted.load(Ordering::Relaxed) {

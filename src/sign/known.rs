@@ -20,7 +20,7 @@ const MOST: usize = 4096;
 const LONGEST: usize = 512;
 
 /// What is kept of a URL.
-type Entry = Arc<(EncodedMac, Arc<Authentic>)>;
+type Entry = (EncodedMac, Arc<Authentic>);
 
 pub(super) struct Known(Cache<Box<str>, Entry>);
 
@@ -40,9 +40,8 @@ impl Known {
     /// What a target says, if it was found to be true and shows the MAC it had then.
     pub(super) fn recall(&self, target: &str) -> Option<Arc<Authentic>> {
         let (signed, mac) = split(target)?;
-        let entry = self.0.get(signed)?;
-        let (expected, authentic) = &*entry;
-        same(expected, mac).then(|| Arc::clone(authentic))
+        let (expected, authentic) = self.0.get(signed)?;
+        same(&expected, mac).then_some(authentic)
     }
 
     /// Keeps what was found to be true of a target that ends with its token; not what is true on one
@@ -53,7 +52,7 @@ impl Known {
             && !authentic.claims.host_bound
             && target.len() <= LONGEST
         {
-            let entry = Arc::new((*mac, Arc::clone(authentic)));
+            let entry = (*mac, Arc::clone(authentic));
             self.0.insert(signed.into(), entry);
         }
     }
