@@ -158,7 +158,8 @@ fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Ans
     // §15.3.7.1: one range is never a multipart.
     let mut answer = describing(described, terms);
     if let [range] = ranges {
-        answer.overwrite(header::CONTENT_RANGE, content_range(*range, representation));
+        let content_range = content_range(*range, representation);
+        answer.fields.insert(header::CONTENT_RANGE, content_range);
         answer.payload = [Piece::Stored(*range)].into();
         return answer;
     }
@@ -239,7 +240,7 @@ fn describing(described: &Described, terms: Terms<'_>) -> Answer {
         Keeper::Viewer(left) if left < MAX_AGE => {
             let mut digits = itoa::Buffer::new();
             let shorter = value(&["private, no-transform, max-age=", digits.format(left)]);
-            answer.overwrite(header::CACHE_CONTROL, shorter);
+            answer = answer.with(header::CACHE_CONTROL, shorter);
         }
         Keeper::Viewer(_) => {}
         Keeper::Edge => answer = edge::kept(answer),

@@ -76,14 +76,6 @@ impl Answer {
         self
     }
 
-    /// Writes over a field that is likely to be there. One after the other: to make a hash takes longer.
-    pub(super) fn overwrite(&mut self, name: HeaderName, value: HeaderValue) {
-        match self.fields.iter_mut().find(|(other, _)| **other == name) {
-            Some((_, former)) => *former = value,
-            None => drop(self.fields.insert(name, value)),
-        }
-    }
-
     pub(super) fn sending(self, payload: impl Into<Payload>) -> Self {
         let mut answer = self;
         answer.payload = payload.into();

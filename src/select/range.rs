@@ -108,7 +108,7 @@ pub(super) fn parse(value: &str) -> Option<Specs> {
 }
 
 /// What players and loaders of ranges send, and nothing else: `bytes=`, a number, `-`, and perhaps one that is not
-/// less. Read by the parser it took a twenty-fifth of all that a seek takes of a core.
+/// less. To have it read by the parser was one in 25 of the instructions of a seek.
 fn seek(value: &str) -> Option<Spec> {
     let (first, rest) = number(value.as_bytes().strip_prefix(b"bytes=")?)?;
     let rest = rest.strip_prefix(b"-")?;
@@ -122,16 +122,14 @@ fn seek(value: &str) -> Option<Spec> {
 /// The number that a text begins with, if it is one that any `u64` has room for, and what follows it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     const MOST_DIGITS: usize = 19;
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at(digits);
-    let number = digits.iter().fold(0_u64, |number, digit| {
-        number
-            .wrapping_mul(10)
-            .wrapping_add(u64::from(digit - b'0'))
-    });
+    let (mut number, mut digits) = (0_u64, 0);
+    for byte in text.iter().take_while(|byte| byte.is_ascii_digit()) {
+        number = number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        digits += 1;
+    }
     (1..=MOST_DIGITS)
-        .contains(&digits.len())
-        .then_some((number, rest))
+        .contains(&digits)
+        .then(|| (number, &text[digits..]))
 }
 
 /// The same set without white space, empty members and needless digits.
