@@ -1,11 +1,8 @@
 //! Cores: which there are, and how a program is held to one.
 
 use std::fs;
-use std::hint::black_box;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, set_parent_process_death_signal, setpriority_process};
@@ -43,38 +40,6 @@ impl Cores {
             generator: cores[cores.len() - 1],
         })
     }
-
-    /// How many times as long a loop takes on the server's core while the generator's runs it as well: 1 where they
-    /// have nothing in common but memory, nearly 2 where they are two threads of one core, whatever the system calls
-    /// them. A virtual machine does not say.
-    pub(crate) fn slowdown(self) -> anyhow::Result<f64> {
-        let alone = loops(self.server)?;
-        let beside = thread::scope(|scope| {
-            let other = scope.spawn(|| loops(self.generator));
-            let own = scope.spawn(|| loops(self.server));
-            other.join().ok().context("the generator's core")??;
-            own.join().ok().context("the server's core")?
-        })?;
-        Ok(alone as f64 / beside as f64)
-    }
-}
-
-/// How often a loop that leaves a core nothing to wait for runs on this one in a moment.
-fn loops(core: usize) -> anyhow::Result<u64> {
-    const MOMENT: Duration = Duration::from_millis(300);
-    pin(&[core])?;
-    let end = Instant::now() + MOMENT;
-    let (mut count, mut chains) = (0, [1_u64; 8]);
-    while Instant::now() < end {
-        for _ in 0..10_000 {
-            for chain in &mut chains {
-                *chain = chain.wrapping_mul(5).rotate_left(7);
-            }
-        }
-        black_box(&mut chains);
-        count += 1;
-    }
-    Ok(count)
 }
 
 /// Holds this thread, and what it starts, to `cores`.

@@ -125,7 +125,6 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .tempdir_in(place)?;
     let pattern = Pattern::new();
     let store = write_recordings(data.path(), &pattern, &mut workloads, &mut missing)?;
-    let slowdown = cores.slowdown()?;
     launch::pin(&[cores.generator])?;
     let _hurry = Hurry::begin();
     let (seconds, rounds) = if options.quick { (0.5, 3) } else { (2.0, 5) };
@@ -146,7 +145,6 @@ fn run(options: &Options) -> anyhow::Result<()> {
         legs,
         missing,
         congestion: network::congestion()?,
-        slowdown,
         command: command_line(),
     };
     let text = results.markdown();

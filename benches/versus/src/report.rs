@@ -59,8 +59,6 @@ pub(crate) struct Results {
     pub(crate) missing: Vec<String>,
     /// Of TCP on the loopback.
     pub(crate) congestion: String,
-    /// Of a loop on the server's core, by the generator's.
-    pub(crate) slowdown: f64,
     pub(crate) command: String,
 }
 
@@ -93,16 +91,14 @@ impl Results {
         let now = jiff::Timestamp::now().to_string();
         let mut text = format!(
             "## Measured beside others\n\nOn {}, {}.\n\n```sh\n{}\n```\n\n\
-            Each server on one core of its own, the load generator on another (a loop takes {:.1} times as long on the \
-            one while the other runs it too: 1 is cores that share none of it, 2 the threads of one), loopback with {} TCP; \
-            servers take turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
+            Each server on one core of its own, the load generator on another, loopback with {} TCP; servers take \
+            turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
             of them, to the better nginx of that workload, which is named with its own median. Every \
             response's status, range and length are checked, and all bytes of one in 16 (but of the 8 GiB, \
             which are a hole).\n\n",
             now.get(..10).unwrap_or_default(),
             machine(),
             self.command,
-            self.slowdown,
             self.congestion,
         );
         for peer in &self.peers {
@@ -358,7 +354,6 @@ mod tests {
             ]],
             missing: vec!["caddy (apt-get install caddy)".to_owned()],
             congestion: "cubic".to_owned(),
-            slowdown: 1.0,
             command: "command".to_owned(),
         }
     }
