@@ -42,42 +42,18 @@ pub(super) struct HandshakeLabels {
     pub(super) kind: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, Eq, Hash, EncodeLabelSet)]
-#[expect(
-    clippy::derived_hash_with_manual_eq,
-    reason = "what is equal is as before"
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     pub(super) route: &'static str,
     pub(super) method: &'static str,
     pub(super) status: u16,
 }
 
-impl PartialEq for RequestLabels {
-    fn eq(&self, other: &Self) -> bool {
-        self.status == other.status
-            && is_same(self.method, other.method)
-            && is_same(self.route, other.route)
-    }
-}
-
-/// Whether two texts are the same, seen at once where they are one.
-fn is_same(text: &'static str, other: &'static str) -> bool {
-    std::ptr::eq(text, other) || text == other
-}
-
 macro_rules! one_label {
     ($($name:ident { $label:ident })*) => {$(
-        #[derive(Debug, Clone, Copy, Eq, Hash, EncodeLabelSet)]
-        #[expect(clippy::derived_hash_with_manual_eq, reason = "what is equal is as before")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
         pub(super) struct $name {
             pub(super) $label: &'static str,
-        }
-
-        impl PartialEq for $name {
-            fn eq(&self, other: &Self) -> bool {
-                is_same(self.$label, other.$label)
-            }
         }
     )*};
 }

@@ -1,18 +1,10 @@
 //! Connections: kept, pipelined, half-closed, aborted, stopped.
 
-use std::future::{Future, ready};
 use std::io::{ErrorKind, Read as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::TcpStream;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
-use tonearm::body::FileBody;
-use tonearm::respond::Payload;
-use tonearm::server::{Arrival, Handler, Settings, Share, run};
+use tonearm::server::Settings;
 
 use crate::harness::raw::Client;
 use crate::harness::{Server, Setup, pattern};
@@ -481,7 +473,7 @@ fn the_deadline_cuts_who_is_stuck() {
         client.ask("GET", &target, &[]);
         assert_eq!(client.head().status, 200);
     }
-    let metrics = Arc::clone(&server.metrics);
+    let metrics = std::sync::Arc::clone(&server.metrics);
     assert_eq!(server.stop().cut, 2);
     let exposition = metrics.exposition();
     assert!(
@@ -491,47 +483,6 @@ fn the_deadline_cuts_who_is_stuck() {
     for client in &mut stuck {
         assert!(client.rest().len() < LARGE, "a cut response is whole");
     }
-}
-
-struct SaysNothing;
-
-impl Handler for SaysNothing {
-    fn handle(
-        self: Arc<Self>,
-        _: Request<Incoming>,
-        _: Arrival,
-    ) -> impl Future<Output = Response<FileBody>> + Send + Unpin {
-        ready(Response::new(FileBody::new(Payload::new(), None)))
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_is_dropped_cuts_its_connections() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
-    let handler = Arc::new(SaysNothing);
-    let server = run(
-        listener,
-        handler,
-        Settings::default(),
-        shutdown,
-        Share::alone(),
-    );
-    let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
-    let asked = async {
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
-    };
-    tokio::select! {
-        _ = server => panic!("nobody has stopped it"),
-        () = asked => {}
-    }
-    let mut end = Vec::new();
-    let ends = tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut end));
-    ends.await.unwrap().unwrap();
-    assert!(end.is_empty());
 }
 
 #[test]
