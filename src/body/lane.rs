@@ -34,8 +34,6 @@ fn is_placeholder(slice: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     known: AtomicBool,
-    /// The writer has been told of its first segment.
-    begun: AtomicBool,
     /// Its address is the body's mark, and nobody else's for as long as somebody holds the pass.
     place: u8,
 }
@@ -48,28 +46,14 @@ impl Pass {
     fn is_marked(&self, slice: &[u8]) -> bool {
         slice.is_empty() && slice.as_ptr() == self.mark().as_ptr()
     }
-
-    /// Whether this is the first time that it is asked.
-    fn begins(&self) -> bool {
-        is_first(&self.begun)
-    }
 }
 
-/// Whether `begun` was not set yet. One writer at a time, so that no read-modify-write is needed.
-fn is_first(begun: &AtomicBool) -> bool {
-    let first = !begun.load(Ordering::Relaxed);
-    if first {
-        begun.store(true, Ordering::Relaxed);
-    }
-    first
-}
-
-/// How a body stands to its lane's writer.
-#[derive(Debug, Clone)]
+/// How the writer of its lane comes to know a body.
+#[derive(Debug)]
 enum Standing {
-    /// The writer has still to see it, or has seen it.
-    Seen(Option<Arc<Pass>>),
-    /// It was introduced, and has begun or not.
+    /// It sees the body's pass, which is there from the first segment on.
+    Stranger(Option<Arc<Pass>>),
+    /// It was introduced, and has a segment already or not.
     Introduced { begun: bool },
 }
 
@@ -77,7 +61,7 @@ enum Standing {
 #[derive(Debug)]
 pub(super) enum Ticket {
     Pass(Arc<Pass>),
-    /// Of a body that was introduced, of which the writer has been told or not.
+    /// The writer has been told that the body begins, or need not be.
     Introduced {
         begun: AtomicBool,
     },
@@ -92,11 +76,17 @@ impl Ticket {
         }
     }
 
-    /// Whether the writer hears of the body for the first time.
+    /// Whether the writer has still to be told that the body begins; true once.
     pub(super) fn begins(&self) -> bool {
         match self {
-            Self::Pass(pass) => pass.begins(),
-            Self::Introduced { begun } => is_first(begun),
+            // It was when it saw the pass.
+            Self::Pass(_) => false,
+            // One writer at a time, so that no read-modify-write is needed.
+            Self::Introduced { begun } => {
+                let begins = !begun.load(Ordering::Relaxed);
+                begun.store(true, Ordering::Relaxed);
+                begins
+            }
         }
     }
 }
@@ -154,11 +144,18 @@ pub(crate) enum Collected {
 ///     Some(tonearm::body::Lane::default())
 /// }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Lane {
     pub(super) traffic: Arc<Traffic>,
-    /// Of the one body that has this clone.
+    /// Of the one body that has it.
     standing: Standing,
+}
+
+impl Clone for Lane {
+    /// For another body, which is a stranger.
+    fn clone(&self) -> Self {
+        Self::of(&self.traffic)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -182,6 +179,13 @@ struct Announcements {
 }
 
 impl Lane {
+    fn of(traffic: &Arc<Traffic>) -> Self {
+        Self {
+            traffic: Arc::clone(traffic),
+            standing: Standing::Stranger(None),
+        }
+    }
+
     /// Whether there is still a writer at its end.
     pub(super) fn is_open(&self) -> bool {
         !self.traffic.is_closed()
@@ -192,17 +196,17 @@ impl Lane {
         self.traffic.is_broken()
     }
 
-    /// Has the writer know the body that has this clone, and no segment yet, if `own` is the writer's.
+    /// Has the writer know the body, which has no segment yet, if `own` is the writer's.
     pub(super) fn introduce(&mut self, own: &Self) {
         if Arc::ptr_eq(&self.traffic, &own.traffic) {
             self.standing = Standing::Introduced { begun: false };
         }
     }
 
-    /// Of the next segment of the body that has this clone.
+    /// Of the body's next segment.
     pub(super) fn ticket(&mut self) -> Ticket {
         match &mut self.standing {
-            Standing::Seen(pass) => Ticket::Pass(Arc::clone(pass.get_or_insert_default())),
+            Standing::Stranger(pass) => Ticket::Pass(Arc::clone(pass.get_or_insert_default())),
             Standing::Introduced { begun } => {
                 let begun = AtomicBool::new(std::mem::replace(begun, true));
                 Ticket::Introduced { begun }
@@ -275,7 +279,6 @@ impl Announcements {
             if let Some(asking) = self.asking.iter().find(|one| one.pass.is_marked(slice))
                 && self.segments.is_empty()
             {
-                asking.pass.begins();
                 asking.pass.known.store(true, Ordering::Release);
                 let (length, more) = (asking.length, asking.more);
                 return Ok(Collected::Beginning {
@@ -324,10 +327,7 @@ pub(crate) struct Terminus(Arc<Traffic>);
 
 impl Terminus {
     pub(crate) fn lane(&self) -> Lane {
-        Lane {
-            traffic: Arc::clone(&self.0),
-            standing: Standing::Seen(None),
-        }
+        Lane::of(&self.0)
     }
 
     /// What these slices are about; all that was announced since the last call is in them.

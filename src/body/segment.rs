@@ -8,10 +8,9 @@
 //! A slice can be read by whoever gets it, so a placeholder is shown to nobody but the lane's own
 //! writer. It makes itself known first: a body's first segment shows an empty slice at an address
 //! that only this body has, and the writer that finds it among the slices of a write says so. (Whoever
-//! joins hyper to the writer and the bodies to hyper, as this crate's server does, introduces them: it costs a write
-//! less.) Over
-//! any other writer an empty slice is no byte, hyper takes a write of none for an error, and the
-//! connection ends with the head. So under hyper no placeholder byte can be sent:
+//! joins hyper to the writer and the bodies to hyper, as this crate's server does, introduces them: it
+//! costs a write less.) Over any other writer an empty slice is no byte, hyper takes a write of none for
+//! an error, and the connection ends with the head. So under hyper no placeholder byte can be sent:
 //!
 //! - Nobody makes a lane but a writer, and a lane closes with its writer: taken apart or dropped.
 //! - On an open lane, a body whose writer has not seen it shows no byte.

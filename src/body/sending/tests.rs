@@ -42,7 +42,7 @@ async fn what_is_copied_is_brought_into_the_page_cache_a_window_at_a_time() {
     // Nothing is read ahead but what is asked for.
     fadvise(&*handle.file, 0, None, Advice::Random).unwrap();
     let is_cached = |at| {
-        handle.is_cached(ByteRange {
+        handle.has_come(ByteRange {
             first: at,
             last: at,
         })
