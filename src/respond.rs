@@ -155,8 +155,8 @@ fn full(described: &Described, terms: Terms<'_>) -> Answer {
 
 fn partial(ranges: &[ByteRange], described: &Described, terms: Terms<'_>) -> Answer {
     let representation = &described.representation;
-    // §15.3.7.1: one range is never a multipart.
     let mut answer = describing(described, terms);
+    // §15.3.7.1: one range is never a multipart.
     if let [range] = ranges {
         let content_range = content_range(*range, representation);
         answer.fields.insert(header::CONTENT_RANGE, content_range);

@@ -38,7 +38,7 @@ pub fn select(
 ) -> Selection {
     use precondition::Verdict;
 
-    let is_conditional = precondition::are_in(fields);
+    let is_conditional = precondition::are_any(fields);
     if is_conditional {
         match precondition::evaluate(fields, representation) {
             Verdict::Failed => return Selection::PreconditionFailed,
@@ -64,7 +64,7 @@ pub fn select(
 
 /// The value of a field that may stand once; repeated, it has none (RFC 9110 §5.3).
 pub(crate) fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    // One after the other: requests have few, and to make a hash takes longer.
+    // One after the other, since requests have few: a hash would cost as much.
     let mut values = fields.iter().filter(|(other, _)| *other == name);
     let (_, value) = values.next()?;
     values.next().is_none().then_some(value)

@@ -16,7 +16,7 @@ pub(super) enum Verdict {
 
 /// Whether there are any. Most requests have none, and each would be looked for by its hash: all that are looked for
 /// begin so.
-pub(super) fn are_in(fields: &HeaderMap) -> bool {
+pub(super) fn are_any(fields: &HeaderMap) -> bool {
     fields.keys().any(|name| name.as_str().starts_with("if-"))
 }
 

@@ -107,29 +107,23 @@ pub(super) fn parse(value: &str) -> Option<Specs> {
     Some(parsed.ok()?.into_ranges().into())
 }
 
-/// What players and loaders of ranges send, and nothing else: `bytes=`, a number, `-`, and perhaps one that is not
-/// less. To have it read by the parser was one in 25 of the instructions of a seek.
+/// What players send, and nothing else: `bytes=`, a number, `-`, and perhaps one that is not less. The parser takes
+/// 780 of a seek's 20,300 instructions for it.
 fn seek(value: &str) -> Option<Spec> {
-    let (first, rest) = number(value.as_bytes().strip_prefix(b"bytes=")?)?;
-    let rest = rest.strip_prefix(b"-")?;
-    if rest.is_empty() {
-        return Some(Spec::FromStart(first));
+    let set = value.strip_prefix("bytes=")?;
+    let (first, last) = set.split_at(set.bytes().position(|byte| byte == b'-')?);
+    match (number(first)?, &last[1..]) {
+        (first, "") => Some(Spec::FromStart(first)),
+        (first, last) => number(last)
+            .filter(|last| first <= *last)
+            .map(|last| Spec::Indexed(first, last)),
     }
-    let (last, rest) = number(rest)?;
-    (rest.is_empty() && first <= last).then_some(Spec::Indexed(first, last))
 }
 
-/// The number that a text begins with, if it is one that any `u64` has room for, and what follows it.
-fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    const MOST_DIGITS: usize = 19;
-    let (mut number, mut digits) = (0_u64, 0);
-    for byte in text.iter().take_while(|byte| byte.is_ascii_digit()) {
-        number = number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-        digits += 1;
-    }
-    (1..=MOST_DIGITS)
-        .contains(&digits)
-        .then(|| (number, &text[digits..]))
+fn number(digits: &str) -> Option<u64> {
+    // A sign is none of the grammar's.
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok())?
 }
 
 /// The same set without white space, empty members and needless digits.
@@ -264,7 +258,11 @@ mod tests {
             ("bytes= 0-1", None),
             ("Bytes=0-1", None),
             ("bytes=+0-1", None),
-            ("bytes=0-10000000000000000000", None),
+            (
+                "bytes=0-18446744073709551615",
+                Some(Spec::Indexed(0, u64::MAX)),
+            ),
+            ("bytes=0-18446744073709551616", None),
             ("bytes=0", None),
             ("bytes=", None),
         ] {
