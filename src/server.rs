@@ -33,6 +33,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::connection::Common;
 pub use self::front::{Cut, Listener};
@@ -173,7 +174,7 @@ pub async fn run<H: Handler>(
     let mut connections = JoinSet::new();
     let turns = Arc::new(Turns::default());
     let serving = Arc::clone(&turns);
-    let serving = tokio::spawn(async move { serving.serve().await });
+    let _serving = AbortOnDropHandle::new(tokio::spawn(async move { serving.serve().await }));
     let all = Arc::new(Common {
         handler,
         settings,
@@ -215,9 +216,7 @@ pub async fn run<H: Handler>(
     while let Some(handed) = inbox.last(&door).await {
         connections.spawn(serve(handed));
     }
-    let ended = drain(connections, settings.drain).await;
-    serving.abort();
-    Ok(ended)
+    Ok(drain(connections, settings.drain).await)
 }
 
 /// Serves a connection to its end.

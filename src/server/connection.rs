@@ -170,27 +170,23 @@ async fn begin<H: Handler>(
 
 /// hyper's view of the handler, on one connection.
 pub(super) struct PerConnection<H> {
-    handler: Arc<H>,
+    all: Arc<Common<H>>,
     peer: SocketAddr,
-    is_secure: bool,
     lane: Option<Lane>,
     seen: Arc<Seen>,
     pulse: Arc<Pulse>,
-    turns: Arc<Turns>,
     /// Most of a body that is read at once.
     pub(super) window: Option<u64>,
 }
 
 impl<H> PerConnection<H> {
-    pub(super) fn of(all: &Common<H>, peer: SocketAddr, pulse: Arc<Pulse>) -> Self {
+    pub(super) fn of(all: &Arc<Common<H>>, peer: SocketAddr, pulse: Arc<Pulse>) -> Self {
         Self {
-            handler: Arc::clone(&all.handler),
+            all: Arc::clone(all),
             peer,
-            is_secure: all.front.is_secure(),
             lane: None,
             seen: Arc::default(),
             pulse,
-            turns: Arc::clone(&all.turns),
             window: None,
         }
     }
@@ -206,14 +202,14 @@ impl<H: Handler> PerConnection<H> {
         let arrival = Arrival {
             peer: self.peer,
             client: self.peer.ip(),
-            is_secure: self.is_secure,
+            is_secure: self.all.front.is_secure(),
             now,
             at: instant(),
             lane: self.lane.clone(),
             content_length_seen: self.seen.content_length.load(Ordering::Relaxed),
             fragment_seen: self.seen.fragment.load(Ordering::Relaxed),
         };
-        let response = Arc::clone(&self.handler).handle(request, arrival);
+        let response = Arc::clone(&self.all.handler).handle(request, arrival);
         let (connection, presence) = (Arc::clone(self), self.pulse.presence());
         // An async block would have room for the whole future twice.
         response.map(move |response| Ok(connection.answered(response, presence, now)))
@@ -234,8 +230,8 @@ impl<H: Handler> PerConnection<H> {
         if let Some(lane) = &self.lane {
             body.introduce(lane);
         }
-        self.turns
-            .answered(body.size_hint().lower(), body.is_sought());
+        let turns = &self.all.turns;
+        turns.answered(body.size_hint().lower(), body.is_sought());
         response
     }
 }
@@ -253,7 +249,7 @@ pub(super) enum End {
 async fn http1<H: Handler>(
     mut wire: Box<Wire>,
     peer: SocketAddr,
-    all: &Common<H>,
+    all: &Arc<Common<H>>,
     deadline: Instant,
 ) -> Option<Box<Wire>> {
     let settings = &all.settings;

@@ -40,7 +40,7 @@ const MAX_SEND_BUFFER: usize = 32 * 1024;
 /// so much more than the buffer.
 const READ: u64 = 16 * 1024;
 
-pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all: &Common<H>) {
+pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all: &Arc<Common<H>>) {
     let settings = &all.settings;
     // Clients acknowledge until the last byte: closing over that would reset the connection.
     let spare = wire.spare();
