@@ -5,9 +5,11 @@ use std::future::ready;
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use tonearm::body::FileBody;
 use tonearm::server::{self, Arrival, Handler, Settings, Share};
@@ -240,4 +242,32 @@ fn a_panic_ends_its_connection_alone() {
     drop(other);
     shutdown.cancel();
     assert_eq!(server.join().unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_cuts_its_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (settings, shutdown) = (Settings::default(), CancellationToken::new());
+    let server = server::run(
+        listener,
+        Arc::new(Panicking),
+        settings,
+        shutdown,
+        Share::alone(),
+    );
+    let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let asked = async {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
+    };
+    tokio::select! {
+        _ = server => panic!("nobody has stopped it"),
+        () = asked => {}
+    }
+    let mut end = Vec::new();
+    let ends = tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut end));
+    ends.await.unwrap().unwrap();
+    assert!(end.is_empty());
 }
