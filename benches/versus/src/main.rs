@@ -2,6 +2,7 @@
 
 mod arrival;
 mod bare;
+mod gauge;
 mod launch;
 mod measure;
 mod network;
@@ -21,6 +22,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use gauge::Gauge;
 use launch::{Cores, Hurry};
 use pattern::Pattern;
 use peers::{DESCRIPTORS, Kind, Peer, Running};
@@ -73,7 +75,7 @@ struct Options {
     /// How often each is measured [default: 5, quick 3]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// How often a measurement is taken again that other processes disturbed
+    /// How often a measurement is taken again that was disturbed, by other processes or by a core at less than its full pace
     #[arg(long, value_name = "N", default_value_t = 2)]
     patience: usize,
     /// Shorter and fewer measurements
@@ -132,6 +134,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         store,
         pattern,
         cores,
+        gauge: Gauge::new(&[cores.server, cores.generator]),
         patience: options.patience,
         window: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
     };

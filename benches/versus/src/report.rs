@@ -243,19 +243,20 @@ impl Results {
     fn notes(&self) -> String {
         let mut text = String::from("\n### Notes\n\n");
         let legs = || self.legs.iter().flatten().flatten().flatten();
-        let share = |pick: fn(&crate::workload::Shares) -> f64| {
-            let shares = legs().filter_map(|leg| leg.shares.as_ref().map(pick));
-            Spread::of(shares).map_or_else(
+        let percent = |pick: fn(&Leg) -> Option<f64>| {
+            Spread::of(legs().filter_map(pick)).map_or_else(
                 || "-".to_owned(),
                 |spread| show(spread, |share| format!("{:.0} %", share * 100.0)),
             )
         };
         let _ = writeln!(
             text,
-            "- Of a core, over all measurements: servers {}, generator {}, other processes {}.",
-            share(|shares| shares.server),
-            share(|shares| shares.generator),
-            share(|shares| shares.others),
+            "- Of a core, over all measurements: servers {}, generator {}, other processes {}. The slower core's pace \
+            before or behind a measurement, of the fastest pace seen: {}.",
+            percent(|leg| leg.shares.map(|shares| shares.server)),
+            percent(|leg| leg.shares.map(|shares| shares.generator)),
+            percent(|leg| leg.shares.map(|shares| shares.others)),
+            percent(|leg| leg.pace),
         );
         text.push_str(
             "- \u{2020} The generator had work for more than 95 % of its time, and the server's core less than 90 %: \
@@ -334,6 +335,7 @@ mod tests {
                 generator: 0.99,
                 others: 0.0,
             }),
+            pace: Some(1.0),
             problems: Vec::new(),
         }
     }

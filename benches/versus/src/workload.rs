@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
 use crate::arrival::{Listeners, percentile};
+use crate::gauge::Gauge;
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
 use crate::pattern::{FILE_LENGTH, Pattern};
@@ -34,8 +35,11 @@ const BETWEEN: Duration = Duration::from_millis(2);
 /// A seek that takes longer is reported.
 const STALL: f64 = 1.0;
 
-/// Share of a core that other processes may take before a measurement counts as disturbed.
-const QUIET: f64 = 0.15;
+/// Share of a core that other processes may take, and that it may be slower by, before a measurement counts as
+/// disturbed. Its clock alone makes it slower by a fifth now and then.
+const QUIET: f64 = 0.25;
+/// How long a measurement waits for cores that do not go at their full pace.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// What is asked of a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,12 +219,16 @@ pub(crate) struct Shares {
 pub(crate) struct Leg {
     pub(crate) figures: Vec<(Measure, f64)>,
     pub(crate) shares: Option<Shares>,
+    /// Of the slower core, before or behind it, of its full pace.
+    pub(crate) pace: Option<f64>,
     pub(crate) problems: Vec<String>,
 }
 
 impl Leg {
+    /// What of a core was not there for it.
     fn disturbance(&self) -> f64 {
-        self.shares.map_or(0.0, |shares| shares.others)
+        let others = self.shares.map_or(0.0, |shares| shares.others);
+        others + self.pace.map_or(0.0, |pace| 1.0 - pace)
     }
 }
 
@@ -348,6 +356,7 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) pattern: Pattern,
     pub(crate) cores: Cores,
+    pub(crate) gauge: Gauge,
     pub(crate) window: Duration,
     /// How often a disturbed measurement is taken again.
     pub(crate) patience: usize,
@@ -365,13 +374,12 @@ impl Bench {
         peer: &Peer,
         server: &Running,
     ) -> anyhow::Result<Leg> {
-        let mut best = self.measure(workload, peer, server)?;
+        let mut best = self.measure_at_pace(workload, peer, server)?;
         for _ in 0..self.patience {
             if best.disturbance() <= QUIET {
                 break;
             }
-            std::thread::sleep(self.window);
-            let mut next = self.measure(workload, peer, server)?;
+            let mut next = self.measure_at_pace(workload, peer, server)?;
             // No problem is lost with the measurement that met it.
             if next.disturbance() < best.disturbance() {
                 std::mem::swap(&mut next, &mut best);
@@ -379,6 +387,19 @@ impl Bench {
             best.problems.append(&mut next.problems);
         }
         Ok(best)
+    }
+
+    /// Once the cores go at their full pace, with how they went then and behind it.
+    fn measure_at_pace(
+        &self,
+        workload: &Workload,
+        peer: &Peer,
+        server: &Running,
+    ) -> anyhow::Result<Leg> {
+        let before = self.gauge.wait(SLOW)?;
+        let mut leg = self.measure(workload, peer, server)?;
+        leg.pace = Some(self.gauge.pace()?.min(before));
+        Ok(leg)
     }
 
     fn measure(&self, workload: &Workload, peer: &Peer, server: &Running) -> anyhow::Result<Leg> {
@@ -456,6 +477,7 @@ impl Bench {
             figures,
             shares: Some(driven.shares()),
             problems: driven.problems,
+            ..Leg::default()
         })
     }
 
@@ -474,6 +496,7 @@ impl Bench {
             figures,
             shares: Some(driven.shares()),
             problems: driven.problems,
+            ..Leg::default()
         })
     }
 
@@ -494,6 +517,7 @@ impl Bench {
             ],
             shares: Some(both.shares()),
             problems: alone.problems,
+            ..Leg::default()
         })
     }
 
@@ -552,6 +576,7 @@ impl Bench {
             ],
             shares: Some(beside.shares()),
             problems: beside.problems,
+            ..Leg::default()
         })
     }
 
@@ -570,6 +595,7 @@ impl Bench {
             figures,
             shares: None,
             problems,
+            ..Leg::default()
         })
     }
 
@@ -590,6 +616,7 @@ impl Bench {
             ],
             shares: Some(driven.shares()),
             problems: [few.problems, driven.problems].concat(),
+            ..Leg::default()
         })
     }
 
@@ -608,6 +635,7 @@ impl Bench {
             ],
             shares: Some(double.shares()),
             problems: [single.problems, double.problems].concat(),
+            ..Leg::default()
         })
     }
 
@@ -623,6 +651,7 @@ impl Bench {
             ],
             shares: Some(double.shares()),
             problems: [single.problems, double.problems].concat(),
+            ..Leg::default()
         })
     }
 
@@ -755,7 +784,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_take_is_the_disturbance() {
+    fn what_others_take_and_a_slow_core_lacks_is_the_disturbance() {
         assert_eq!(Leg::default().disturbance(), 0.0);
         let shares = Some(Shares {
             server: 1.0,
@@ -767,5 +796,7 @@ mod tests {
             ..Leg::default()
         };
         assert_eq!(leg.disturbance(), 0.25);
+        let pace = Some(0.5);
+        assert_eq!(Leg { pace, ..leg }.disturbance(), 0.75);
     }
 }
