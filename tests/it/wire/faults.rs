@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::future::ready;
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use tonearm::body::FileBody;
-use tonearm::server::{self, Arrival, Handler, Settings, Share};
+use tonearm::server::{self, Arrival, Drained, Handler, Settings, Share};
 
 use crate::harness::raw::Client;
 use crate::harness::{Server, pattern};
@@ -208,23 +209,27 @@ impl Handler for Panicking {
     }
 }
 
+impl Panicking {
+    /// Serves at this address until it is stopped, or dropped.
+    fn serve(
+        shutdown: CancellationToken,
+    ) -> (SocketAddr, impl Future<Output = io::Result<Drained>> + Send) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (handler, settings) = (Arc::new(Self), Settings::default());
+        let serving = server::run(listener, handler, settings, shutdown, Share::alone());
+        (addr, serving)
+    }
+}
+
 #[test]
 fn a_panic_ends_its_connection_alone() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
+    let (addr, serving) = Panicking::serve(shutdown.clone());
     let server = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let settings = Settings::default();
-        let run = server::run(
-            listener,
-            Arc::new(Panicking),
-            settings,
-            stop,
-            Share::alone(),
-        );
-        runtime.enable_all().build().unwrap().block_on(run).unwrap()
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(serving).unwrap()
     });
     let mut other = Client::connect(addr);
     let ask = |client: &mut Client| {
@@ -246,16 +251,7 @@ fn a_panic_ends_its_connection_alone() {
 
 #[tokio::test]
 async fn a_server_that_is_dropped_cuts_its_connections() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (settings, shutdown) = (Settings::default(), CancellationToken::new());
-    let server = server::run(
-        listener,
-        Arc::new(Panicking),
-        settings,
-        shutdown,
-        Share::alone(),
-    );
+    let (addr, serving) = Panicking::serve(CancellationToken::new());
     let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
     let asked = async {
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -263,7 +259,7 @@ async fn a_server_that_is_dropped_cuts_its_connections() {
         assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
     };
     tokio::select! {
-        _ = server => panic!("nobody has stopped it"),
+        _ = serving => panic!("nobody has stopped it"),
         () = asked => {}
     }
     let mut end = Vec::new();
