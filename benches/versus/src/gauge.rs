@@ -20,6 +20,11 @@ const BETWEEN: Duration = Duration::from_millis(50);
 /// Of the fastest pace; a core whose clock is at its lowest has 0.8 of it, one whose other thread works 0.6 and less.
 const FULL: f64 = 0.75;
 
+/// Whether a core at this pace has its work to itself.
+pub(crate) fn is_full(pace: f64) -> bool {
+    pace >= FULL
+}
+
 pub(crate) struct Gauge {
     cores: Vec<usize>,
     /// What any of them was seen to take at least.
@@ -52,7 +57,7 @@ impl Gauge {
         let begun = Instant::now();
         loop {
             let pace = self.pace()?;
-            if pace >= FULL || begun.elapsed() >= limit {
+            if is_full(pace) || begun.elapsed() >= limit {
                 return Ok(pace);
             }
             sleep(BETWEEN);
@@ -95,7 +100,7 @@ mod tests {
     fn a_core_that_was_faster_before_is_told() {
         let gauge = gauge();
         gauge.fastest.set(Duration::from_nanos(1));
-        assert!(gauge.pace().unwrap() < FULL);
+        assert!(!is_full(gauge.pace().unwrap()));
         let begun = Instant::now();
         gauge.wait(BETWEEN).unwrap();
         assert!(begun.elapsed() >= BETWEEN);

@@ -75,7 +75,7 @@ struct Options {
     /// How often each is measured [default: 5, quick 3]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// How often a measurement is taken again that was disturbed, by other processes or by a core at less than its full pace
+    /// How often a measurement is taken again that other processes or a slow core disturbed
     #[arg(long, value_name = "N", default_value_t = 2)]
     patience: usize,
     /// Shorter and fewer measurements

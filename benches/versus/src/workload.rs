@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
 use crate::arrival::{Listeners, percentile};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, is_full};
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
 use crate::pattern::{FILE_LENGTH, Pattern};
@@ -35,9 +35,8 @@ const BETWEEN: Duration = Duration::from_millis(2);
 /// A seek that takes longer is reported.
 const STALL: f64 = 1.0;
 
-/// Share of a core that other processes may take, and that it may be slower by, before a measurement counts as
-/// disturbed. Its clock alone makes it slower by a fifth now and then.
-const QUIET: f64 = 0.25;
+/// Share of a core that other processes may take before a measurement counts as disturbed.
+const QUIET: f64 = 0.15;
 /// How long a measurement waits for cores that do not go at their full pace.
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -225,10 +224,17 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    fn others(&self) -> f64 {
+        self.shares.map_or(0.0, |shares| shares.others)
+    }
+
+    fn was_disturbed(&self) -> bool {
+        self.others() > QUIET || self.pace.is_some_and(|pace| !is_full(pace))
+    }
+
     /// What of a core was not there for it.
     fn disturbance(&self) -> f64 {
-        let others = self.shares.map_or(0.0, |shares| shares.others);
-        others + self.pace.map_or(0.0, |pace| 1.0 - pace)
+        self.others() + self.pace.map_or(0.0, |pace| 1.0 - pace)
     }
 }
 
@@ -376,7 +382,7 @@ impl Bench {
     ) -> anyhow::Result<Leg> {
         let mut best = self.measure_at_pace(workload, peer, server)?;
         for _ in 0..self.patience {
-            if best.disturbance() <= QUIET {
+            if !best.was_disturbed() {
                 break;
             }
             let mut next = self.measure_at_pace(workload, peer, server)?;
@@ -389,13 +395,17 @@ impl Bench {
         Ok(best)
     }
 
-    /// Once the cores go at their full pace, with how they went then and behind it.
+    /// Once the cores go at their full pace, with how they went then and behind it, but for memory, which is the same
+    /// at any.
     fn measure_at_pace(
         &self,
         workload: &Workload,
         peer: &Peer,
         server: &Running,
     ) -> anyhow::Result<Leg> {
+        if workload.plan == Plan::Memory {
+            return self.measure(workload, peer, server);
+        }
         let before = self.gauge.wait(SLOW)?;
         let mut leg = self.measure(workload, peer, server)?;
         leg.pace = Some(self.gauge.pace()?.min(before));
@@ -786,17 +796,25 @@ mod tests {
     #[test]
     fn what_others_take_and_a_slow_core_lacks_is_the_disturbance() {
         assert_eq!(Leg::default().disturbance(), 0.0);
-        let shares = Some(Shares {
-            server: 1.0,
-            generator: 0.5,
-            others: 0.25,
-        });
-        let leg = Leg {
-            shares,
+        let leg = |others, pace| Leg {
+            shares: Some(Shares {
+                server: 1.0,
+                generator: 0.5,
+                others,
+            }),
+            pace,
             ..Leg::default()
         };
-        assert_eq!(leg.disturbance(), 0.25);
-        let pace = Some(0.5);
-        assert_eq!(Leg { pace, ..leg }.disturbance(), 0.75);
+        for (others, pace, disturbance, was_disturbed) in [
+            (0.25, None, 0.25, true),
+            (0.125, Some(1.0), 0.125, false),
+            (0.125, Some(0.75), 0.375, false),
+            (0.125, Some(0.5), 0.625, true),
+            (0.25, Some(1.0), 0.25, true),
+        ] {
+            let leg = leg(others, pace);
+            assert_eq!(leg.disturbance(), disturbance);
+            assert_eq!(leg.was_disturbed(), was_disturbed, "{leg:?}");
+        }
     }
 }
