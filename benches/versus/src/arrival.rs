@@ -5,7 +5,7 @@
 //! comes to what has arrived when it has the time.
 
 use std::io::{IoSliceMut, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -142,6 +142,35 @@ impl Listeners<'_> {
     }
 }
 
+/// The kernel tells when something came, as long as this is there: it begins to a while after the first socket asks
+/// for it, and ceases with the last.
+pub(crate) struct Stamps {
+    _asking: TcpStream,
+}
+
+impl Stamps {
+    /// Waits until it does.
+    pub(crate) fn begin() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut there = TcpStream::connect(listener.local_addr()?)?;
+        there.set_nodelay(true)?;
+        let (asking, _) = listener.accept()?;
+        setsockopt(&asking, ReceiveTimestampns, &true)?;
+        let begun = Instant::now();
+        loop {
+            there.write_all(&[0])?;
+            if receive(&asking, &mut [0])?.1.is_some() {
+                return Ok(Self { _asking: asking });
+            }
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "the kernel does not tell when anything comes"
+            );
+            sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Where the body begins, once the head is whole.
 fn head(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -178,13 +207,13 @@ pub(crate) fn percentile(times: &mut [Duration], of_a_hundred: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::net::TcpListener;
 
     use super::*;
 
     /// A server that is slow, and a reader who is slower.
     #[test]
     fn what_the_reader_is_late_does_not_count() {
+        let _stamps = Stamps::begin().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         setsockopt(&here, ReceiveTimestampns, &true).unwrap();

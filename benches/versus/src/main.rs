@@ -141,7 +141,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let rounds = options.rounds.unwrap_or(rounds).max(1);
     let (peers, servers) = start_all(&bench, peers, &mut missing);
     ensure!(!peers.is_empty(), "there is nothing to measure");
-    let legs = measure_all(&bench, &workloads, &peers, servers, rounds);
+    let legs = measure_all(&bench, &workloads, &peers, servers, rounds)?;
     let results = Results {
         peers,
         workloads,
@@ -173,10 +173,6 @@ fn write_recordings(
     }
     let most = workloads.iter().map(Workload::recordings).max();
     let store = Store::create(root.to_owned(), pattern, most.unwrap_or_default())?;
-    store.warm()?;
-    if workloads.iter().any(Workload::needs_large) {
-        store.warm_large()?;
-    }
     if !store.has_disk()? {
         workloads.retain(|workload| !workload.needs_disk());
         missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
@@ -318,12 +314,13 @@ fn measure_all(
     peers: &[Peer],
     mut servers: Vec<Option<Running>>,
     rounds: usize,
-) -> Vec<Vec<Vec<Option<Leg>>>> {
+) -> anyhow::Result<Vec<Vec<Vec<Option<Leg>>>>> {
     let mut legs = Vec::new();
     for workload in workloads {
         let mut of_workload = vec![Vec::new(); peers.len()];
         let rounds = if workload.is_repeated() { rounds } else { 1 };
         for round in 1..=rounds {
+            workload.warm(&bench.store)?;
             eprint!("{} {round}/{rounds}:", workload.key);
             for (number, peer) in peers.iter().enumerate() {
                 let leg = workload
@@ -335,7 +332,7 @@ fn measure_all(
         }
         legs.push(of_workload);
     }
-    legs
+    Ok(legs)
 }
 
 /// One measurement; what goes wrong is a part of the result.

@@ -101,17 +101,9 @@ impl Store {
         Ok(fstatfs(&directory)?.f_type != TMPFS)
     }
 
-    /// Reads the warm files once, so that they are.
-    pub(crate) fn warm(&self) -> anyhow::Result<()> {
-        (0..WARM).try_for_each(|file| self.read(file))
-    }
-
-    /// The large one as well.
-    pub(crate) fn warm_large(&self) -> anyhow::Result<()> {
-        self.read(LARGE)
-    }
-
-    fn read(&self, file: usize) -> anyhow::Result<()> {
+    /// Reads a file once, so that it is in the page cache. For how long is the system's affair: some take from it
+    /// what nobody has asked for in a minute, however much memory is free.
+    pub(crate) fn warm(&self, file: usize) -> anyhow::Result<()> {
         let mut file = File::open(self.root.join(relative(file)))?;
         // Read, not copied within the kernel, which takes no page of the cache.
         let mut buffer = vec![0; 1 << 20];

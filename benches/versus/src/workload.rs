@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
-use crate::arrival::{Listeners, percentile};
+use crate::arrival::{Listeners, Stamps, percentile};
 use crate::gauge::{Gauge, is_full};
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
@@ -193,6 +193,12 @@ impl Workload {
 
     pub(crate) fn needs_large(&self) -> bool {
         self.plan == Plan::Flat(LARGE..LARGE + 1)
+    }
+
+    /// Has what is read of it in the page cache, as it is to be at the beginning of a round.
+    pub(crate) fn warm(&self, store: &Store) -> anyhow::Result<()> {
+        let large = self.needs_large().then_some(LARGE);
+        (0..WARM).chain(large).try_for_each(|file| store.warm(file))
     }
 
     /// The recordings that there have to be.
@@ -569,6 +575,7 @@ impl Bench {
     ) -> anyhow::Result<Leg> {
         let (warm_up, window) = (self.warm_up(), self.window.max(LEAST_WINDOW));
         let (side, processes) = (&server.side, &server.processes);
+        let _stamps = Stamps::begin()?;
         let mut alone = listeners.listen(warm_up, window)?;
         let (times, driven) = scope(|scope| {
             let listening = scope.spawn(|| listeners.listen(warm_up, window));
