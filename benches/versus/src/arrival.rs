@@ -36,6 +36,9 @@ pub(crate) struct Listeners<'a> {
     pub(crate) rate: f64,
     /// They ask without an end, as players do, and break off when they have the beginning.
     pub(crate) open_ended: bool,
+    /// [`stamped`], for as long as they listen.
+    #[expect(dead_code, reason = "it is held")]
+    pub(crate) stamped: TcpStream,
 }
 
 impl Listeners<'_> {
@@ -142,32 +145,25 @@ impl Listeners<'_> {
     }
 }
 
-/// The kernel tells when something came, as long as this is there: it begins to a while after the first socket asks
-/// for it, and ceases with the last.
-pub(crate) struct Stamps {
-    _asking: TcpStream,
-}
-
-impl Stamps {
-    /// Waits until it does.
-    pub(crate) fn begin() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let mut there = TcpStream::connect(listener.local_addr()?)?;
-        there.set_nodelay(true)?;
-        let (asking, _) = listener.accept()?;
-        setsockopt(&asking, ReceiveTimestampns, &true)?;
-        let begun = Instant::now();
-        loop {
-            there.write_all(&[0])?;
-            if receive(&asking, &mut [0])?.1.is_some() {
-                return Ok(Self { _asking: asking });
-            }
-            ensure!(
-                begun.elapsed() < PATIENCE,
-                "the kernel does not tell when anything comes"
-            );
-            sleep(Duration::from_millis(1));
+/// A socket that the kernel tells when something came to. It begins to tell any a while after the first asks for it,
+/// which is waited for, and ceases with the last: as long as there is this one, it does at once.
+pub(crate) fn stamped() -> anyhow::Result<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut there = TcpStream::connect(listener.local_addr()?)?;
+    there.set_nodelay(true)?;
+    let (here, _) = listener.accept()?;
+    setsockopt(&here, ReceiveTimestampns, &true)?;
+    let begun = Instant::now();
+    loop {
+        there.write_all(&[0])?;
+        if receive(&here, &mut [0])?.1.is_some() {
+            return Ok(here);
         }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "the kernel does not tell when anything comes"
+        );
+        sleep(Duration::from_millis(1));
     }
 }
 
@@ -213,7 +209,7 @@ mod tests {
     /// A server that is slow, and a reader who is slower.
     #[test]
     fn what_the_reader_is_late_does_not_count() {
-        let _stamps = Stamps::begin().unwrap();
+        let _stamped = stamped().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         setsockopt(&here, ReceiveTimestampns, &true).unwrap();

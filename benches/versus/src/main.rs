@@ -141,7 +141,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let rounds = options.rounds.unwrap_or(rounds).max(1);
     let (peers, servers) = start_all(&bench, peers, &mut missing);
     ensure!(!peers.is_empty(), "there is nothing to measure");
-    let legs = measure_all(&bench, &workloads, &peers, servers, rounds)?;
+    let legs = measure_all(&bench, &workloads, &peers, servers, rounds);
     let results = Results {
         peers,
         workloads,
@@ -314,13 +314,12 @@ fn measure_all(
     peers: &[Peer],
     mut servers: Vec<Option<Running>>,
     rounds: usize,
-) -> anyhow::Result<Vec<Vec<Vec<Option<Leg>>>>> {
+) -> Vec<Vec<Vec<Option<Leg>>>> {
     let mut legs = Vec::new();
     for workload in workloads {
         let mut of_workload = vec![Vec::new(); peers.len()];
         let rounds = if workload.is_repeated() { rounds } else { 1 };
         for round in 1..=rounds {
-            workload.warm(&bench.store)?;
             eprint!("{} {round}/{rounds}:", workload.key);
             for (number, peer) in peers.iter().enumerate() {
                 let leg = workload
@@ -332,7 +331,7 @@ fn measure_all(
         }
         legs.push(of_workload);
     }
-    Ok(legs)
+    legs
 }
 
 /// One measurement; what goes wrong is a part of the result.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
 
-use crate::arrival::{Listeners, Stamps, percentile};
+use crate::arrival::{Listeners, percentile, stamped};
 use crate::gauge::{Gauge, is_full};
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
@@ -182,7 +182,7 @@ impl Workload {
         }
     }
 
-    /// Whether it is worth measuring again: memory does not wobble.
+    /// Whether it is worth measuring again: memory does not wobble, and is the same at any pace.
     pub(crate) fn is_repeated(&self) -> bool {
         self.plan != Plan::Memory
     }
@@ -195,8 +195,8 @@ impl Workload {
         self.plan == Plan::Flat(LARGE..LARGE + 1)
     }
 
-    /// Has what is read of it in the page cache, as it is to be at the beginning of a round.
-    pub(crate) fn warm(&self, store: &Store) -> anyhow::Result<()> {
+    /// Has in the page cache what it reads from there.
+    fn warm(&self, store: &Store) -> anyhow::Result<()> {
         let large = self.needs_large().then_some(LARGE);
         (0..WARM).chain(large).try_for_each(|file| store.warm(file))
     }
@@ -386,6 +386,7 @@ impl Bench {
         peer: &Peer,
         server: &Running,
     ) -> anyhow::Result<Leg> {
+        workload.warm(&self.store)?;
         let mut best = self.measure_at_pace(workload, peer, server)?;
         for _ in 0..self.patience {
             if !best.was_disturbed() {
@@ -401,15 +402,14 @@ impl Bench {
         Ok(best)
     }
 
-    /// Once the cores go at their full pace, with how they went then and behind it, but for memory, which is the same
-    /// at any.
+    /// Once the cores go at their full pace, with how they went then and behind it, where that matters.
     fn measure_at_pace(
         &self,
         workload: &Workload,
         peer: &Peer,
         server: &Running,
     ) -> anyhow::Result<Leg> {
-        if workload.plan == Plan::Memory {
+        if !workload.is_repeated() {
             return self.measure(workload, peer, server);
         }
         let before = self.gauge.wait(SLOW)?;
@@ -539,7 +539,7 @@ impl Bench {
 
     fn sought(&self, server: &Running) -> anyhow::Result<Leg> {
         let downloads = crowd(FEW, Scenario::Download, 64 * KIB, Pace::Closed);
-        let mut listeners = self.listeners(server, SOUGHT_RATE);
+        let mut listeners = self.listeners(server, SOUGHT_RATE)?;
         listeners.open_ended = true;
         self.beside(server, &listeners, downloads, None)
     }
@@ -550,19 +550,20 @@ impl Bench {
         readers.shape.stride = Some(FEW as u64);
         readers.recordings = Some(WARM..WARM + COLD);
         let dropper = self.store.dropper()?;
-        let listeners = self.listeners(server, COLD_RATE);
+        let listeners = self.listeners(server, COLD_RATE)?;
         self.beside(server, &listeners, readers, Some(dropper))
     }
 
-    fn listeners<'a>(&'a self, server: &'a Running, rate: f64) -> Listeners<'a> {
-        Listeners {
+    fn listeners<'a>(&'a self, server: &'a Running, rate: f64) -> anyhow::Result<Listeners<'a>> {
+        Ok(Listeners {
             address: server.address,
             targets: &server.targets,
             pattern: &self.pattern,
             count: 64,
             rate,
             open_ended: false,
-        }
+            stamped: stamped()?,
+        })
     }
 
     /// How long listeners wait alone, and beside others.
@@ -575,7 +576,6 @@ impl Bench {
     ) -> anyhow::Result<Leg> {
         let (warm_up, window) = (self.warm_up(), self.window.max(LEAST_WINDOW));
         let (side, processes) = (&server.side, &server.processes);
-        let _stamps = Stamps::begin()?;
         let mut alone = listeners.listen(warm_up, window)?;
         let (times, driven) = scope(|scope| {
             let listening = scope.spawn(|| listeners.listen(warm_up, window));
@@ -765,6 +765,7 @@ fn seeks(listeners: usize, pace: Pace) -> Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::relative;
 
     #[test]
     fn workloads_are_chosen_by_the_beginning_of_their_keys() {
@@ -798,6 +799,25 @@ mod tests {
         assert_eq!(needed("64k-64"), WARM + COLD);
         assert_eq!(needed("large"), WARM + COLD + 1);
         assert_eq!(needed("files"), WARM + COLD + 1 + 1_000_000);
+    }
+
+    #[test]
+    fn only_what_a_workload_reads_is_warmed() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().to_owned();
+        let store = Store {
+            root,
+            recordings: WARM,
+        };
+        let warm = |key: &str| Workload::select(&[key.to_owned()]).unwrap()[0].warm(&store);
+        assert!(warm("1k-2").is_err(), "there is none yet");
+        for file in 0..WARM {
+            let path = place.path().join(relative(file));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "a").unwrap();
+        }
+        assert!(warm("1k-2").is_ok() && warm("files").is_ok());
+        assert!(warm("large").is_err(), "it reads another");
     }
 
     #[test]
