@@ -36,9 +36,9 @@ const WINDOW: u32 = 256 * 1024;
 const WINDOW_OF_ALL: u32 = 1024 * 1024;
 /// Most bytes of a body that wait for a stream's window to open, before what is read of it next.
 const MAX_SEND_BUFFER: usize = 32 * 1024;
-/// Most of a body that is read at once: a frame's payload. Each stream of one who never reads may hold
-/// so much more than the buffer.
-const READ: u64 = 16 * 1024;
+/// Most of a body that is read at once: a frame's payload, which with its head fits a record of TLS, and in 16 KiB of
+/// memory. Each stream of one who never reads may hold so much more than the buffer.
+const READ: u64 = 16 * 1024 - 64;
 
 pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all: &Arc<Common<H>>) {
     let settings = &all.settings;
