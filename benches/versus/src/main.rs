@@ -6,6 +6,7 @@ mod gauge;
 mod launch;
 mod measure;
 mod network;
+mod over;
 mod pattern;
 mod peers;
 mod report;
@@ -24,6 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use gauge::Gauge;
 use launch::{Cores, Hurry};
+use over::{Over, Protocol};
 use pattern::Pattern;
 use peers::{DESCRIPTORS, Kind, Peer, Running};
 use report::Results;
@@ -93,6 +95,9 @@ struct Options {
     /// TCP's congestion control on loopback; "" for what the system has
     #[arg(long, value_name = "NAME", default_value = "cubic")]
     congestion: String,
+    /// What servers are spoken to over; whoever is not set up for it here is left out
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value_t = Protocol::Tcp)]
+    over: Protocol,
     /// Directory on a disk for 1.3 GB of recordings, of which the workload `files` makes 1,000,000
     /// hard links [default: that of temporary files]
     #[arg(long, value_name = "DIR")]
@@ -112,7 +117,7 @@ fn main() -> anyhow::Result<()> {
 fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(file) = &options.report {
         // What cannot be written at the end is better known at the beginning.
-        report::placed(file, "")?;
+        report::placed(file, options.over, "")?;
     }
     let mut workloads = Workload::select(&options.workloads)?;
     let tonearm = find_tonearm(options)?;
@@ -126,6 +131,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .prefix("versus-data-")
         .tempdir_in(place)?;
     let pattern = Pattern::new();
+    if options.over != Protocol::Tcp {
+        let why = "sought and cold: their listeners speak HTTP/1.1 without TLS";
+        leave_out(&mut workloads, Workload::needs_tcp, &mut missing, why);
+    }
     let store = write_recordings(data.path(), &pattern, &mut workloads, &mut missing)?;
     launch::pin(&[cores.generator])?;
     let _hurry = Hurry::begin();
@@ -133,6 +142,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let bench = Bench {
         store,
         pattern,
+        over: Over::new(options.over)?,
         cores,
         gauge: Gauge::new(&[cores.server, cores.generator]),
         patience: options.patience,
@@ -147,12 +157,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
         workloads,
         legs,
         missing,
+        protocol: options.over,
         congestion: network::congestion()?,
         command: command_line(),
     };
     let text = results.markdown();
     if let Some(file) = &options.report {
-        let text = report::placed(file, &text)?;
+        let text = report::placed(file, options.over, &text)?;
         std::fs::write(file, text).with_context(|| file.display().to_string())?;
     }
     println!("{text}");
@@ -168,16 +179,30 @@ fn write_recordings(
 ) -> anyhow::Result<Store> {
     eprintln!("writing recordings");
     if !measure::has_available(ROOM)? {
-        workloads.retain(|workload| !workload.needs_large());
-        missing.push("the large recording: it takes 10 GiB of available memory".to_owned());
+        let why = "the large recording: it takes 10 GiB of available memory";
+        leave_out(workloads, Workload::needs_large, missing, why);
     }
     let most = workloads.iter().map(Workload::recordings).max();
     let store = Store::create(root.to_owned(), pattern, most.unwrap_or_default())?;
     if !store.has_disk()? {
-        workloads.retain(|workload| !workload.needs_disk());
-        missing.push("the cold workload: the recordings are on no disk (--data DIR)".to_owned());
+        let why = "the cold workload: the recordings are on no disk (--data DIR)";
+        leave_out(workloads, Workload::needs_disk, missing, why);
     }
     Ok(store)
+}
+
+/// Takes away the workloads that cannot be, and says why where there were some.
+fn leave_out(
+    workloads: &mut Vec<Workload>,
+    which: fn(&Workload) -> bool,
+    missing: &mut Vec<String>,
+    why: &str,
+) {
+    let before = workloads.len();
+    workloads.retain(|workload| !which(workload));
+    if workloads.len() < before {
+        missing.push(why.to_owned());
+    }
 }
 
 /// A loopback that has the congestion control which was asked for.
@@ -235,6 +260,10 @@ fn find_peers(options: &Options, tonearm: &Path) -> anyhow::Result<(Vec<Peer>, V
     let wanted = |kind: &Kind| is_wanted(options, *kind);
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
     for kind in Kind::ALL.into_iter().filter(wanted) {
+        if options.over != Protocol::Tcp && !kind.has_tls() {
+            missing.push(format!("{} (not set up for TLS here)", kind.name()));
+            continue;
+        }
         match Peer::find(kind, &binaries) {
             Ok(peer) => peers.push(peer),
             Err(install) => missing.push(format!("{} ({install})", kind.name())),

@@ -6,7 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,9 +22,10 @@ use tonearm::load::{Expected, Recording, Side};
 
 use crate::bare;
 use crate::measure;
+use crate::over::{Identity, Over, Protocol};
 use crate::pattern::Pattern;
 use crate::store::{COLD, Store, WARM, original, relative};
-use crate::workload::ask_once;
+use crate::workload::{Asked, ask_once};
 
 const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
 /// Life of the signed URLs of a run.
@@ -133,6 +134,11 @@ impl Kind {
         self.is_tonearm() || self.is_nginx()
     }
 
+    /// Whether it is set up for TLS here.
+    pub(crate) const fn has_tls(self) -> bool {
+        self.has_more() || matches!(self, Self::Caddy)
+    }
+
     /// nginx's.
     const fn nopush(self) -> &'static str {
         match self {
@@ -199,6 +205,7 @@ impl Peer {
         &self,
         store: &Store,
         pattern: &Pattern,
+        over: &Over,
         cores: &[usize],
     ) -> anyhow::Result<Running> {
         let scratch = tempfile::Builder::new().prefix("versus-").tempdir()?;
@@ -207,12 +214,12 @@ impl Peer {
             root: &store.root,
             scratch: scratch.path(),
             address,
+            over,
             workers: cores.len(),
         };
         let mut command = Command::new(env::current_exe()?);
         let list: Vec<String> = cores.iter().map(usize::to_string).collect();
         command.args(["launch", "--cores", &list.join(","), "--"]);
-        self.command(&site, &mut command)?;
         let log = File::create(scratch.path().join("stderr"))?;
         command
             .env_clear()
@@ -223,10 +230,12 @@ impl Peer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        self.command(&site, &mut command)?;
         let child = command.spawn()?;
         let expires = unix_now()? + LIFE;
+        let scheme = over.protocol.scheme();
         let recording = |file| {
-            let url = format!("http://{address}{}", self.url(file, expires));
+            let url = format!("{scheme}://{address}{}", self.url(file, expires));
             let file = original(file).map(|file| pattern.file(file));
             Recording::at(&url, Expected { file, sha256: None })
         };
@@ -234,16 +243,17 @@ impl Peer {
             true => store.recordings,
             false => WARM + COLD,
         };
-        let asked = Side {
+        let side = Side {
             name: self.kind.name().to_owned(),
             recordings: (0..recordings).map(recording).collect::<Result<_, _>>()?,
-            http2: None,
+            http2: over.protocol.streams(),
         };
+        let tls = over.identity.as_ref().map(|identity| identity.tls.clone());
         let mut running = Running {
             child,
             scratch,
             address,
-            side: asked,
+            asked: Asked { side, tls },
             targets: (0..WARM).map(|file| self.url(file, expires)).collect(),
             processes: Vec::new(),
         };
@@ -269,6 +279,10 @@ impl Peer {
                 command.arg(site.address.to_string()).arg("--storage");
                 command.arg(site.root).arg("--keyring").arg(&keyring);
                 command.args(["--workers", &site.workers.to_string()]);
+                if let Some(identity) = &site.over.identity {
+                    command.env("TONEARM_TLS_CERTIFICATE", &identity.certificate);
+                    command.env("TONEARM_TLS_KEY", &identity.key);
+                }
             }
             Kind::NginxNopush | Kind::NginxPlain | Kind::NginxLogged | Kind::NginxPlainLogged => {
                 fs::write(&configuration, nginx(site, self.kind))?;
@@ -324,7 +338,18 @@ struct Site<'a> {
     root: &'a Path,
     scratch: &'a Path,
     address: SocketAddr,
+    over: &'a Over,
     workers: usize,
+}
+
+impl Site<'_> {
+    /// Certificate and key, in words of a configuration; nothing where there is no TLS.
+    fn identified(&self, text: impl Fn(Display<'_>, Display<'_>) -> String) -> String {
+        let text = |Identity {
+                        certificate, key, ..
+                    }: &Identity| text(certificate.display(), key.display());
+        self.over.identity.as_ref().map_or_else(String::new, text)
+    }
 }
 
 fn nginx(site: &Site<'_>, kind: Kind) -> String {
@@ -337,6 +362,14 @@ fn nginx(site: &Site<'_>, kind: Kind) -> String {
         false => "",
     };
     let nopush = kind.nopush();
+    let listen = match site.over.protocol {
+        Protocol::Tcp => "",
+        Protocol::Tls => " ssl",
+        Protocol::Http2 => " ssl http2",
+    };
+    let identity = site.identified(|certificate, key| {
+        format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
+    });
     let log = match kind.is_logged() {
         true => format!("{scratch}/access.log"),
         false => "off".to_owned(),
@@ -369,7 +402,8 @@ http {{
     types {{ audio/wav wav; }}
 {temporary}
     server {{
-        listen {address} backlog=4096;
+        listen {address}{listen} backlog=4096;
+        {identity}
         root {root};
         location / {{
             secure_link $arg_md5,$arg_expires;
@@ -405,6 +439,8 @@ mimetype.assign = (\".wav\" => \"audio/wav\")
 
 fn caddy(site: &Site<'_>) -> String {
     let (root, address) = (site.root.display(), site.address);
+    let scheme = site.over.protocol.scheme();
+    let identity = site.identified(|certificate, key| format!("tls {certificate} {key}"));
     format!(
         "{{
     admin off
@@ -413,8 +449,9 @@ fn caddy(site: &Site<'_>) -> String {
         level ERROR
     }}
 }}
-http://{address} {{
+{scheme}://{address} {{
     bind 127.0.0.1
+    {identity}
     root * {root}
     file_server
 }}
@@ -494,7 +531,7 @@ pub(crate) struct Running {
     child: Child,
     scratch: tempfile::TempDir,
     pub(crate) address: SocketAddr,
-    pub(crate) side: Side,
+    pub(crate) asked: Asked,
     /// Path and query of each warm file.
     pub(crate) targets: Vec<String>,
     pub(crate) processes: Vec<u32>,
@@ -521,7 +558,7 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let problems = match ask_once(&self.side, &[], 16) {
+        let problems = match ask_once(&self.asked, &[], 16) {
             Ok(driven) => driven.problems,
             Err(error) => vec![format!("{error:#}")],
         };
@@ -615,14 +652,48 @@ mod tests {
         assert!(locked_version("tower-http").unwrap().contains(" 0."));
     }
 
-    #[test]
-    fn the_two_nginx_differ_in_one_word() {
-        let site = Site {
+    fn site(over: &Over) -> Site<'_> {
+        Site {
             root: Path::new("/r"),
             scratch: Path::new("/s"),
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            over,
             workers: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_spoken_over_tls_differs_in_it() {
+        let plain = Over::new(Protocol::Tcp).unwrap();
+        let [plain, tls, http2] = [
+            nginx(&site(&plain), Kind::NginxPlain),
+            nginx(&site(&Over::new(Protocol::Tls).unwrap()), Kind::NginxPlain),
+            nginx(
+                &site(&Over::new(Protocol::Http2).unwrap()),
+                Kind::NginxPlain,
+            ),
+        ];
+        assert!(!plain.contains("ssl"));
+        for (text, listen) in [(tls, "127.0.0.1:1 ssl "), (http2, "127.0.0.1:1 ssl http2 ")] {
+            assert!(
+                text.contains(listen) && text.contains("ssl_certificate_key "),
+                "{text}"
+            );
+        }
+        let over = Over::new(Protocol::Tls).unwrap();
+        let identity = over.identity.as_ref().unwrap();
+        let tls = format!("tls {} ", identity.certificate.display());
+        let text = caddy(&site(&over));
+        assert!(
+            text.contains("https://127.0.0.1:1 {") && text.contains(&tls),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_two_nginx_differ_in_one_word() {
+        let plain = Over::new(Protocol::Tcp).unwrap();
+        let site = site(&plain);
         let (on, off) = (
             nginx(&site, Kind::NginxNopush),
             nginx(&site, Kind::NginxPlain),

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::measure::{Kind, Measure, Spread, ratio_text};
+use crate::over::Protocol;
 use crate::peers::{Kind as PeerKind, Peer};
 use crate::workload::{Leg, Workload};
 
@@ -16,38 +17,45 @@ const GENERATOR_FULL: f64 = 0.95;
 /// unless the server is as busy as this.
 const SERVER_FULL: f64 = 0.90;
 
+/// What a marker of any protocol begins with.
+const MARKED: &str = "<!-- versus ";
+
 /// Between these, in a file, is the report; what stands around them is others'.
-const BEGINS: &str = "<!-- versus begins -->\n";
-const ENDS: &str = "<!-- versus ends -->\n";
+fn markers(protocol: Protocol) -> [String; 2] {
+    ["begins", "ends"].map(|edge| format!("<!-- {} {edge} -->\n", protocol.mark()))
+}
 
 /// What `file` is to hold, with `report` in the place of the one before.
 ///
 /// # Errors
 /// A file that cannot be read, or a place that begins and does not end.
-pub(crate) fn placed(file: &Path, report: &str) -> anyhow::Result<String> {
+pub(crate) fn placed(file: &Path, protocol: Protocol, report: &str) -> anyhow::Result<String> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         read => read.with_context(|| file.display().to_string())?,
     };
-    into_place(&text, report).with_context(|| file.display().to_string())
+    into_place(&text, protocol, report).with_context(|| file.display().to_string())
 }
 
-/// `text` with `report` between its markers; where it has none, the report alone.
-fn into_place(text: &str, report: &str) -> anyhow::Result<String> {
-    let (before, after) = match (text.split_once(BEGINS), text.contains(ENDS)) {
+/// `text` with `report` between its markers; where it has those of another protocol, behind it all, and where it has
+/// none, the report alone.
+fn into_place(text: &str, protocol: Protocol, report: &str) -> anyhow::Result<String> {
+    let [begins, ends] = markers(protocol);
+    let (before, after) = match (text.split_once(&begins), text.contains(&ends)) {
+        (None, false) if text.contains(MARKED) => (text, ""),
         (None, false) => ("", ""),
         (Some((before, rest)), true) => {
-            let (_, after) = rest.split_once(ENDS).context("its markers are reversed")?;
+            let (_, after) = rest.split_once(&ends).context("its markers are reversed")?;
             (before, after)
         }
         // Written over, it would lose what is not the report's.
         _ => bail!(
             "it has one of the two markers {}{}",
-            BEGINS.trim(),
-            ENDS.trim()
+            begins.trim(),
+            ends.trim()
         ),
     };
-    Ok(format!("{before}{BEGINS}{report}{ENDS}{after}"))
+    Ok(format!("{before}{begins}{report}{ends}{after}"))
 }
 
 pub(crate) struct Results {
@@ -57,6 +65,7 @@ pub(crate) struct Results {
     pub(crate) legs: Vec<Vec<Vec<Option<Leg>>>>,
     /// Peers that are not there, and how to get them; what else was left out.
     pub(crate) missing: Vec<String>,
+    pub(crate) protocol: Protocol,
     /// Of TCP on the loopback.
     pub(crate) congestion: String,
     pub(crate) command: String,
@@ -90,12 +99,13 @@ impl Results {
     fn heading(&self) -> String {
         let now = jiff::Timestamp::now().to_string();
         let mut text = format!(
-            "## Measured beside others\n\nOn {}, {}.\n\n```sh\n{}\n```\n\n\
+            "## Measured beside others{}\n\nOn {}, {}.\n\n```sh\n{}\n```\n\n\
             Each server on one core of its own, the load generator on another, loopback with {} TCP; servers take \
             turns in rounds. A cell is the median of the ratios of pairs, with the least and the most \
             of them, to the better nginx of that workload, which is named with its own median. Every \
             response's status, range and length are checked, and all bytes of one in 16 (but of the 8 GiB, \
             which are a hole).\n\n",
+            self.protocol.title(),
             now.get(..10).unwrap_or_default(),
             machine(),
             self.command,
@@ -355,6 +365,7 @@ mod tests {
                 vec![Some(leg(100.0, 0.95)), None],
             ]],
             missing: vec!["caddy (apt-get install caddy)".to_owned()],
+            protocol: Protocol::Tcp,
             congestion: "cubic".to_owned(),
             command: "command".to_owned(),
         }
@@ -393,18 +404,35 @@ mod tests {
 
     #[test]
     fn a_report_takes_the_place_of_the_one_before_and_of_nothing_else() {
-        let first = into_place("whatever was here", "one\n").unwrap();
-        assert_eq!(first, format!("{BEGINS}one\n{ENDS}"));
-        let around = format!("# Prose\n\n{first}\nMore.\n");
-        let second = into_place(&around, "two\n").unwrap();
-        assert_eq!(second, format!("# Prose\n\n{BEGINS}two\n{ENDS}\nMore.\n"));
-        assert_eq!(into_place(&second, "two\n").unwrap(), second);
+        let [begins, ends] = markers(Protocol::Tcp);
+        let put = |text: &str, report| into_place(text, Protocol::Tcp, report).unwrap();
+        let first = put("whatever was here", "one\n");
+        assert_eq!(first, format!("{begins}one\n{ends}"));
+        let second = put(&format!("# Prose\n\n{first}\nMore.\n"), "two\n");
+        assert_eq!(second, format!("# Prose\n\n{begins}two\n{ends}\nMore.\n"));
+        assert_eq!(put(&second, "two\n"), second);
+    }
+
+    #[test]
+    fn each_protocol_has_a_place_of_its_own() {
+        let mut text = String::new();
+        let all = [Protocol::Tcp, Protocol::Tls, Protocol::Http2];
+        for (protocol, report) in all.into_iter().zip(["one\n", "two\n", "three\n"]) {
+            text = into_place(&text, protocol, report).unwrap();
+        }
+        let text = into_place(&text, Protocol::Tls, "four\n").unwrap();
+        let places = all.map(markers).concat();
+        let [a, b, c, d, e, f] = &places[..] else {
+            panic!("{places:?}");
+        };
+        assert_eq!(text, format!("{a}one\n{b}{c}four\n{d}{e}three\n{f}"));
     }
 
     #[test]
     fn a_file_with_half_a_place_is_left_alone() {
-        for text in [BEGINS, ENDS, &format!("{ENDS}{BEGINS}")] {
-            assert!(into_place(text, "report").is_err(), "{text}");
+        let [begins, ends] = &markers(Protocol::Tls);
+        for text in [begins, ends, &format!("{ends}{begins}")] {
+            assert!(into_place(text, Protocol::Tls, "report").is_err(), "{text}");
         }
     }
 
@@ -412,11 +440,12 @@ mod tests {
     fn a_file_that_is_not_there_yet_is_the_report_alone() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("report.md");
+        let [begins, ends] = markers(Protocol::Tcp);
         assert_eq!(
-            placed(&file, "one\n").unwrap(),
-            format!("{BEGINS}one\n{ENDS}")
+            placed(&file, Protocol::Tcp, "one\n").unwrap(),
+            format!("{begins}one\n{ends}")
         );
-        assert!(placed(place.path(), "one\n").is_err());
+        assert!(placed(place.path(), Protocol::Tcp, "one\n").is_err());
     }
 
     #[test]

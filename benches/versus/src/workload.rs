@@ -6,12 +6,13 @@ use std::thread::scope;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Watch};
+use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Tls, Watch};
 
 use crate::arrival::{Listeners, percentile, stamped};
 use crate::gauge::{Gauge, is_full};
 use crate::launch::{Cores, pin};
 use crate::measure::{Cpu, Measure, evenness, resident, threads};
+use crate::over::Over;
 use crate::pattern::{FILE_LENGTH, Pattern};
 use crate::peers::{Peer, Running};
 use crate::store::{COLD, Dropper, LARGE, NAMES, Store, WARM};
@@ -191,6 +192,11 @@ impl Workload {
         matches!(self.plan, Plan::Cold(..))
     }
 
+    /// Whether its listeners are those of `arrival`, who speak HTTP/1.1 over TCP.
+    pub(crate) fn needs_tcp(&self) -> bool {
+        matches!(self.plan, Plan::Sought | Plan::Cold(..))
+    }
+
     pub(crate) fn needs_large(&self) -> bool {
         self.plan == Plan::Flat(LARGE..LARGE + 1)
     }
@@ -363,10 +369,17 @@ fn problems(crowds: &[Crowd], summaries: &[Summary]) -> Vec<String> {
     problems
 }
 
+/// A server as it is asked.
+pub(crate) struct Asked {
+    pub(crate) side: Side,
+    pub(crate) tls: Option<Tls>,
+}
+
 /// Everything that a measurement needs and no server changes.
 pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) pattern: Pattern,
+    pub(crate) over: Over,
     pub(crate) cores: Cores,
     pub(crate) gauge: Gauge,
     pub(crate) window: Duration,
@@ -376,7 +389,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(&self, peer: &Peer) -> anyhow::Result<Running> {
-        peer.start(&self.store, &self.pattern, &[self.cores.server])
+        self.start_on(peer, &[self.cores.server])
+    }
+
+    fn start_on(&self, peer: &Peer, cores: &[usize]) -> anyhow::Result<Running> {
+        peer.start(&self.store, &self.pattern, &self.over, cores)
     }
 
     /// The first measurement that nobody disturbed, or that which was disturbed least.
@@ -441,8 +458,8 @@ impl Bench {
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Driven> {
         let (warm_up, window) = (self.warm_up(), self.window);
-        let (side, processes) = (&server.side, &server.processes);
-        drive(side, processes, crowds, warm_up, window, dropper)
+        let (asked, processes) = (&server.asked, &server.processes);
+        drive(asked, processes, crowds, warm_up, window, dropper)
     }
 
     fn warm_up(&self) -> Duration {
@@ -454,8 +471,8 @@ impl Bench {
     fn drive_downloads(&self, server: &Running, downloads: Crowd) -> anyhow::Result<Driven> {
         let begun = A_FILE * u32::try_from(downloads.listeners)?;
         let (warm_up, window) = (self.warm_up().max(begun), self.window.max(begun * 2));
-        let (side, processes) = (&server.side, &server.processes);
-        drive(side, processes, &[downloads], warm_up, window, None)
+        let (asked, processes) = (&server.asked, &server.processes);
+        drive(asked, processes, &[downloads], warm_up, window, None)
     }
 
     fn closed(
@@ -575,11 +592,11 @@ impl Bench {
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Leg> {
         let (warm_up, window) = (self.warm_up(), self.window.max(LEAST_WINDOW));
-        let (side, processes) = (&server.side, &server.processes);
+        let (asked, processes) = (&server.asked, &server.processes);
         let mut alone = listeners.listen(warm_up, window)?;
         let (times, driven) = scope(|scope| {
             let listening = scope.spawn(|| listeners.listen(warm_up, window));
-            let driven = drive(side, processes, &[others], warm_up, window, dropper);
+            let driven = drive(asked, processes, &[others], warm_up, window, dropper);
             (listening.join(), driven)
         });
         let (mut times, beside) = (times.map_err(|_| anyhow!("listeners panicked"))??, driven?);
@@ -604,7 +621,7 @@ impl Bench {
         let mut figures = vec![(Measure::RestMemory, rest)];
         let mut problems = Vec::new();
         for (count, measure) in [(512, Measure::Memory512), (10_000, Measure::Memory10000)] {
-            let driven = ask_once(&server.side, &server.processes, count)?;
+            let driven = ask_once(&server.asked, &server.processes, count)?;
             figures.push((measure, driven.resident as f64 - rest));
             problems.extend(driven.problems);
         }
@@ -675,7 +692,7 @@ impl Bench {
     /// What two workers on two cores gave, and how evenly they shared it.
     fn two_workers(&self, peer: &Peer, load: Crowd) -> anyhow::Result<(Driven, f64)> {
         let cores = self.cores;
-        let two = peer.start(&self.store, &self.pattern, &[cores.server, cores.second])?;
+        let two = self.start_on(peer, &[cores.server, cores.second])?;
         let before = threads(&two.processes)?;
         pin(&[cores.server, cores.second, cores.generator])?;
         let driven = self.drive(&two, &[load], None);
@@ -686,7 +703,7 @@ impl Bench {
 
 /// One run of the load, on one thread.
 fn drive(
-    side: &Side,
+    asked: &Asked,
     processes: &[u32],
     crowds: &[Crowd],
     warm_up: Duration,
@@ -710,7 +727,7 @@ fn drive(
         seed: 1,
         check_every: CHECKED,
         threads: 1,
-        tls: None,
+        tls: asked.tls.clone(),
     };
     let notes = Arc::new(Notes {
         processes: processes.to_vec(),
@@ -720,7 +737,7 @@ fn drive(
     });
     let mut watch = Watch::unseen();
     watch.moments = Some(Arc::<Notes>::clone(&notes));
-    let summaries = load::once(&plan, side, &watch)?;
+    let summaries = load::once(&plan, &asked.side, &watch)?;
     Ok(Driven {
         cpu: notes.spent()?,
         resident: notes.resident()?,
@@ -730,10 +747,10 @@ fn drive(
 }
 
 /// Has so many connections answered once, and looks while they are open.
-pub(crate) fn ask_once(side: &Side, processes: &[u32], count: usize) -> anyhow::Result<Driven> {
+pub(crate) fn ask_once(asked: &Asked, processes: &[u32], count: usize) -> anyhow::Result<Driven> {
     let limit = Duration::from_secs(20);
     let load = [seeks(count, Pace::Once)];
-    let driven = drive(side, processes, &load, Duration::ZERO, limit, None)?;
+    let driven = drive(asked, processes, &load, Duration::ZERO, limit, None)?;
     let answered = driven.crowds[0].requests;
     ensure!(
         answered == count as u64,
