@@ -846,20 +846,32 @@ fn the_last_byte_of_a_response_leaves_at_once_whatever_went_before_it() {
     }
 }
 
-/// Whether none of a file lies in the page cache any more; waits for the disk to have it.
+/// Whether none of a file lies in the page cache any more; waits for the disk to have it, and for those who still hold
+/// pages that were sent.
 #[cfg(all(target_os = "linux", feature = "cli"))]
 fn evict(file: &File) -> bool {
     use rustix::fs::{Advice, fadvise};
     use rustix::io::{ReadWriteFlags, preadv2};
+    use std::thread::sleep;
+    use std::time::Instant;
 
-    file.sync_all().unwrap();
-    fadvise(file, 0, None, Advice::DontNeed).unwrap();
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     let is_there = |at| {
         let mut byte = [0];
         let mut slices = [io::IoSliceMut::new(&mut byte)];
         preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT).is_ok()
     };
-    !(0..5).any(|mib| is_there(mib << 20))
+    file.sync_all().unwrap();
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        fadvise(file, 0, None, Advice::DontNeed).unwrap();
+        if !(0..5).any(|mib| is_there(mib << 20)) {
+            return true;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 #[cfg(all(target_os = "linux", feature = "cli"))]
