@@ -18,14 +18,14 @@ use md5::{Digest as _, Md5};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::Sha256;
 
-use tonearm::load::{Expected, Recording, Side};
+use tonearm::load::{Expected, Recording, Side, Tls};
 
 use crate::bare;
 use crate::measure;
-use crate::over::{Identity, Over, Protocol};
+use crate::over::{Over, Protocol};
 use crate::pattern::Pattern;
 use crate::store::{COLD, Store, WARM, original, relative};
-use crate::workload::{Asked, ask_once};
+use crate::workload::ask_once;
 
 const SECRET: &[u8; 32] = b"versus-0123456789-abcdefghijklmn";
 /// Life of the signed URLs of a run.
@@ -243,7 +243,7 @@ impl Peer {
             true => store.recordings,
             false => WARM + COLD,
         };
-        let side = Side {
+        let asked = Side {
             name: self.kind.name().to_owned(),
             recordings: (0..recordings).map(recording).collect::<Result<_, _>>()?,
             http2: over.protocol.streams(),
@@ -253,7 +253,8 @@ impl Peer {
             child,
             scratch,
             address,
-            asked: Asked { side, tls },
+            side: asked,
+            tls,
             targets: (0..WARM).map(|file| self.url(file, expires)).collect(),
             processes: Vec::new(),
         };
@@ -343,12 +344,12 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Certificate and key, in words of a configuration; nothing where there is no TLS.
-    fn identified(&self, text: impl Fn(Display<'_>, Display<'_>) -> String) -> String {
-        let text = |Identity {
-                        certificate, key, ..
-                    }: &Identity| text(certificate.display(), key.display());
-        self.over.identity.as_ref().map_or_else(String::new, text)
+    /// What a configuration says of certificate and key; nothing where there is no TLS.
+    fn identity(&self, text: impl Fn(Display<'_>, Display<'_>) -> String) -> String {
+        let identity = self.over.identity.as_ref();
+        identity.map_or_else(String::new, |files| {
+            text(files.certificate.display(), files.key.display())
+        })
     }
 }
 
@@ -362,12 +363,8 @@ fn nginx(site: &Site<'_>, kind: Kind) -> String {
         false => "",
     };
     let nopush = kind.nopush();
-    let listen = match site.over.protocol {
-        Protocol::Tcp => "",
-        Protocol::Tls => " ssl",
-        Protocol::Http2 => " ssl http2",
-    };
-    let identity = site.identified(|certificate, key| {
+    let listen = listen(site.over.protocol);
+    let identity = site.identity(|certificate, key| {
         format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
     });
     let log = match kind.is_logged() {
@@ -417,6 +414,15 @@ http {{
     )
 }
 
+/// What nginx's `listen` says of a protocol.
+const fn listen(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "",
+        Protocol::Tls => " ssl",
+        Protocol::Http2 => " ssl http2",
+    }
+}
+
 fn lighttpd(site: &Site<'_>) -> String {
     let (root, port) = (site.root.display(), site.address.port());
     format!(
@@ -440,7 +446,7 @@ mimetype.assign = (\".wav\" => \"audio/wav\")
 fn caddy(site: &Site<'_>) -> String {
     let (root, address) = (site.root.display(), site.address);
     let scheme = site.over.protocol.scheme();
-    let identity = site.identified(|certificate, key| format!("tls {certificate} {key}"));
+    let identity = site.identity(|certificate, key| format!("tls {certificate} {key}"));
     format!(
         "{{
     admin off
@@ -531,7 +537,9 @@ pub(crate) struct Running {
     child: Child,
     scratch: tempfile::TempDir,
     pub(crate) address: SocketAddr,
-    pub(crate) asked: Asked,
+    pub(crate) side: Side,
+    /// How the load speaks TLS with it.
+    pub(crate) tls: Option<Tls>,
     /// Path and query of each warm file.
     pub(crate) targets: Vec<String>,
     pub(crate) processes: Vec<u32>,
@@ -558,7 +566,7 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let problems = match ask_once(&self.asked, &[], 16) {
+        let problems = match ask_once(self, 16) {
             Ok(driven) => driven.problems,
             Err(error) => vec![format!("{error:#}")],
         };

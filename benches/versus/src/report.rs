@@ -421,11 +421,12 @@ mod tests {
             text = into_place(&text, protocol, report).unwrap();
         }
         let text = into_place(&text, Protocol::Tls, "four\n").unwrap();
-        let places = all.map(markers).concat();
-        let [a, b, c, d, e, f] = &places[..] else {
-            panic!("{places:?}");
-        };
-        assert_eq!(text, format!("{a}one\n{b}{c}four\n{d}{e}three\n{f}"));
+        let places = all.map(markers).into_iter();
+        let expect: String = places
+            .zip(["one\n", "four\n", "three\n"])
+            .map(|([begins, ends], report)| format!("{begins}{report}{ends}"))
+            .collect();
+        assert_eq!(text, expect);
     }
 
     #[test]

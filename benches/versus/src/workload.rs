@@ -6,7 +6,7 @@ use std::thread::scope;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Side, Summary, Tls, Watch};
+use tonearm::load::{self, Crowd, Moments, Pace, Scenario, Shape, Summary, Watch};
 
 use crate::arrival::{Listeners, percentile, stamped};
 use crate::gauge::{Gauge, is_full};
@@ -369,12 +369,6 @@ fn problems(crowds: &[Crowd], summaries: &[Summary]) -> Vec<String> {
     problems
 }
 
-/// A server as it is asked.
-pub(crate) struct Asked {
-    pub(crate) side: Side,
-    pub(crate) tls: Option<Tls>,
-}
-
 /// Everything that a measurement needs and no server changes.
 pub(crate) struct Bench {
     pub(crate) store: Store,
@@ -458,8 +452,7 @@ impl Bench {
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Driven> {
         let (warm_up, window) = (self.warm_up(), self.window);
-        let (asked, processes) = (&server.asked, &server.processes);
-        drive(asked, processes, crowds, warm_up, window, dropper)
+        drive(server, crowds, warm_up, window, dropper)
     }
 
     fn warm_up(&self) -> Duration {
@@ -471,8 +464,7 @@ impl Bench {
     fn drive_downloads(&self, server: &Running, downloads: Crowd) -> anyhow::Result<Driven> {
         let begun = A_FILE * u32::try_from(downloads.listeners)?;
         let (warm_up, window) = (self.warm_up().max(begun), self.window.max(begun * 2));
-        let (asked, processes) = (&server.asked, &server.processes);
-        drive(asked, processes, &[downloads], warm_up, window, None)
+        drive(server, &[downloads], warm_up, window, None)
     }
 
     fn closed(
@@ -592,11 +584,10 @@ impl Bench {
         dropper: Option<Dropper>,
     ) -> anyhow::Result<Leg> {
         let (warm_up, window) = (self.warm_up(), self.window.max(LEAST_WINDOW));
-        let (asked, processes) = (&server.asked, &server.processes);
         let mut alone = listeners.listen(warm_up, window)?;
         let (times, driven) = scope(|scope| {
             let listening = scope.spawn(|| listeners.listen(warm_up, window));
-            let driven = drive(asked, processes, &[others], warm_up, window, dropper);
+            let driven = drive(server, &[others], warm_up, window, dropper);
             (listening.join(), driven)
         });
         let (mut times, beside) = (times.map_err(|_| anyhow!("listeners panicked"))??, driven?);
@@ -621,7 +612,7 @@ impl Bench {
         let mut figures = vec![(Measure::RestMemory, rest)];
         let mut problems = Vec::new();
         for (count, measure) in [(512, Measure::Memory512), (10_000, Measure::Memory10000)] {
-            let driven = ask_once(&server.asked, &server.processes, count)?;
+            let driven = ask_once(&server, count)?;
             figures.push((measure, driven.resident as f64 - rest));
             problems.extend(driven.problems);
         }
@@ -703,8 +694,7 @@ impl Bench {
 
 /// One run of the load, on one thread.
 fn drive(
-    asked: &Asked,
-    processes: &[u32],
+    server: &Running,
     crowds: &[Crowd],
     warm_up: Duration,
     window: Duration,
@@ -727,17 +717,17 @@ fn drive(
         seed: 1,
         check_every: CHECKED,
         threads: 1,
-        tls: asked.tls.clone(),
+        tls: server.tls.clone(),
     };
     let notes = Arc::new(Notes {
-        processes: processes.to_vec(),
+        processes: server.processes.clone(),
         cpu: Mutex::default(),
         resident: Mutex::default(),
         dropper,
     });
     let mut watch = Watch::unseen();
     watch.moments = Some(Arc::<Notes>::clone(&notes));
-    let summaries = load::once(&plan, &asked.side, &watch)?;
+    let summaries = load::once(&plan, &server.side, &watch)?;
     Ok(Driven {
         cpu: notes.spent()?,
         resident: notes.resident()?,
@@ -747,10 +737,10 @@ fn drive(
 }
 
 /// Has so many connections answered once, and looks while they are open.
-pub(crate) fn ask_once(asked: &Asked, processes: &[u32], count: usize) -> anyhow::Result<Driven> {
+pub(crate) fn ask_once(server: &Running, count: usize) -> anyhow::Result<Driven> {
     let limit = Duration::from_secs(20);
     let load = [seeks(count, Pace::Once)];
-    let driven = drive(asked, processes, &load, Duration::ZERO, limit, None)?;
+    let driven = drive(server, &load, Duration::ZERO, limit, None)?;
     let answered = driven.crowds[0].requests;
     ensure!(
         answered == count as u64,
@@ -816,6 +806,13 @@ mod tests {
         assert_eq!(needed("64k-64"), WARM + COLD);
         assert_eq!(needed("large"), WARM + COLD + 1);
         assert_eq!(needed("files"), WARM + COLD + 1 + 1_000_000);
+    }
+
+    #[test]
+    fn only_those_timed_by_the_kernel_need_tcp() {
+        let needing = Workload::ALL.iter().filter(|one| one.needs_tcp());
+        let keys: Vec<_> = needing.map(|one| one.key).collect();
+        assert_eq!(keys, ["sought", "cold-paced", "cold-bulk"]);
     }
 
     #[test]
