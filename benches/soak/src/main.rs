@@ -132,7 +132,7 @@ fn main() -> Result<()> {
         );
     }
     if wanted("tls") {
-        for (what, server, figures) in tls::beside_nginx(&asked.program, &place)? {
+        for (what, server, figures) in tls::beside_nginx(&place)? {
             print(&what, server, Ok(figures));
         }
     }

@@ -1,10 +1,8 @@
-//! TLS: what a handshake and a seek cost, tonearm and nginx in turns, each on one core, the load on
-//! another. Seeks are `tonearm load`'s; handshakes are rustls', with one byte asked for behind each.
+//! TLS: what a handshake costs, tonearm and nginx in turns, each on one core, the client on another.
+//! Handshakes are rustls', with one byte asked for behind each. (What bytes cost tells `versus --over tls`.)
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +15,6 @@ use rustls::version::TLS13;
 use rustls::{
     CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore,
 };
-use serde_json::Value;
 
 use crate::client::{ask, connect};
 use crate::subject::{Place, Subject};
@@ -37,26 +34,6 @@ fn certify(place: &Place) -> Result<CertificateDer<'static>> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(place.path("key.pem"), mode)?;
     Ok(made.cert.der().clone())
-}
-
-fn seeks(program: &Path, subject: &Subject, target: &str) -> Result<Figures> {
-    let cpu = subject.cpu();
-    let mut command = Command::new("taskset");
-    command
-        .args(["-c", "1"])
-        .arg(program)
-        .args(["load", "--json"]);
-    command.args(["--listeners", "16", "--insecure", "--duration"]);
-    command.arg(format!("{}s", TIME.as_secs()));
-    command.arg(format!("https://{}{target}", subject.public));
-    let ran = command.output()?;
-    let text = String::from_utf8_lossy(&ran.stdout);
-    ensure!(ran.status.success(), "{text}");
-    let cpu = subject.cpu() - cpu;
-    let side: &Value = &serde_json::from_str::<Value>(&text)?["sides"][0];
-    let number = |name: &str| side[name].as_f64().context("no figure");
-    let (rate, count) = (number("requests_per_second")?, number("requests")?);
-    Ok((rate, cpu * 1e6 / count))
 }
 
 /// TLS 1.3 with one who is trusted, sessions resumed or not.
@@ -120,8 +97,8 @@ fn median(figures: &[Figures], which: fn(&Figures) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Seeks, full and resumed handshakes, each in turns.
-pub fn beside_nginx(program: &Path, place: &Place) -> Result<Vec<Row>> {
+/// Full and resumed handshakes, each in turns.
+pub fn beside_nginx(place: &Place) -> Result<Vec<Row>> {
     let certificate = certify(place)?;
     let ours = || -> Result<Subject> {
         let settings = [
@@ -133,7 +110,7 @@ pub fn beside_nginx(program: &Path, place: &Place) -> Result<Vec<Row>> {
     };
     let nginx = || place.nginx_with_tls()?.context("nginx is not installed");
     let targets = [place.target("call")?, "/1/2/call.wav".to_owned()];
-    let mut found = vec![Vec::new(); 6];
+    let mut found = vec![Vec::new(); 4];
     for _ in 0..ROUNDS {
         for server in 0..2 {
             let subject = if server == 0 { ours()? } else { nginx()? };
@@ -141,18 +118,13 @@ pub fn beside_nginx(program: &Path, place: &Place) -> Result<Vec<Row>> {
             std::thread::sleep(Duration::from_millis(200));
             subject.hold_to_core(0)?;
             let target = &targets[server];
-            found[server].push(seeks(program, &subject, target)?);
-            for (at, resumed) in [(2, false), (4, true)] {
+            for (at, resumed) in [(0, false), (2, true)] {
                 let config = client(&certificate, resumed)?;
                 found[at + server].push(handshakes(&subject, target, &config, resumed)?);
             }
         }
     }
-    let work = [
-        "64 KiB seeks of 16",
-        "full handshakes",
-        "resumed handshakes",
-    ];
+    let work = ["full handshakes", "resumed handshakes"];
     let row = |(at, figures): (usize, &Vec<Figures>)| {
         let (rate, cpu) = (
             median(figures, |found| found.0),
