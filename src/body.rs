@@ -28,6 +28,7 @@ pub use self::lane::{Lane, MAX_SEGMENT};
 pub use self::segment::Segment;
 use self::sending::Sending;
 use crate::respond::{Payload, Piece};
+pub(crate) use crate::store::SMALL_READ;
 use crate::store::{Handle, LARGEST_READ, Source};
 
 /// The bytes of a response: memory, and ranges of one open file.

@@ -42,7 +42,7 @@ pub use self::object::{
     Reading, Sliced, Slices, UrlTerms,
 };
 pub use self::opened::Opened;
-pub(crate) use self::pool::LARGEST_READ;
+pub(crate) use self::pool::{LARGEST_READ, SMALL_READ};
 pub use self::record::{Claim, FileFacts, Record};
 pub use self::scrub::{Scrubbed, Verdict};
 pub use self::stored::{Source, Stored};

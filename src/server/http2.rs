@@ -21,6 +21,7 @@ use super::front::Cut;
 use super::pulse::{Finding, Watch, tick};
 use super::wire::{Wire, linger, reset};
 use super::{Handler, instant};
+use crate::body::SMALL_READ;
 
 /// Most fields of a request, in bytes as RFC 9113 §6.5.2 counts them. h2 takes five CONTINUATION
 /// frames of it, and no sixth.
@@ -36,9 +37,11 @@ const WINDOW: u32 = 256 * 1024;
 const WINDOW_OF_ALL: u32 = 1024 * 1024;
 /// Most bytes of a body that wait for a stream's window to open, before what is read of it next.
 const MAX_SEND_BUFFER: usize = 32 * 1024;
-/// Most of a body that is read at once: a frame's payload, which with its head fits a record of TLS, and in 16 KiB of
-/// memory. Each stream of one who never reads may hold so much more than the buffer.
-const READ: u64 = 16 * 1024 - 64;
+/// Most of a body that is read at once: a frame's payload. Each stream of one who never reads may hold
+/// so much more than the buffer.
+const READ: u64 = SMALL_READ;
+// With its head it fits a record of TLS (RFC 8446 §5.1).
+const _: () = assert!(READ + 9 <= 16 * 1024);
 
 pub(super) async fn http2<H: Handler>(mut wire: Box<Wire>, peer: SocketAddr, all: &Arc<Common<H>>) {
     let settings = &all.settings;
