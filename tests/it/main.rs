@@ -24,5 +24,6 @@ mod object;
 mod program;
 #[cfg(feature = "cli")]
 mod readme;
+mod release;
 mod wire;
 mod zero_copy;

@@ -277,13 +277,13 @@ fn find_peers(options: &Options, tonearm: &Path) -> anyhow::Result<(Vec<Peer>, V
 
 /// This repository's tonearm, as it is released.
 fn build_tonearm() -> anyhow::Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     eprintln!("building tonearm");
     let output = Command::new("cargo")
+        // Where cargo finds the repository's own settings, and with them the profile.
+        .current_dir(repository)
         .args(["build", "--release", "--bin", "tonearm"])
         .args(["--message-format", "json-render-diagnostics"])
-        .arg("--manifest-path")
-        .arg(manifest)
         .stderr(Stdio::inherit())
         .output()
         .context("cargo")?;
