@@ -77,7 +77,8 @@ struct Options {
     /// How often each is measured [default: 5, quick 3]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// How often a measurement is taken again that other processes or a slow core disturbed
+    /// How often a measurement is taken again that other processes or a slow core disturbed; with 0, cores are not
+    /// waited for either
     #[arg(long, value_name = "N", default_value_t = 2)]
     patience: usize,
     /// Shorter and fewer measurements

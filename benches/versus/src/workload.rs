@@ -413,6 +413,14 @@ impl Bench {
         Ok(best)
     }
 
+    /// How long to wait for the full pace: who has no patience takes many short rounds instead, slow ones and all.
+    fn wait(&self) -> Duration {
+        match self.patience {
+            0 => Duration::ZERO,
+            _ => SLOW,
+        }
+    }
+
     /// Once the cores go at their full pace, with how they went then and behind it, where that matters.
     fn measure_at_pace(
         &self,
@@ -423,7 +431,7 @@ impl Bench {
         if !workload.is_repeated() {
             return self.measure(workload, peer, server);
         }
-        let before = self.gauge.wait(SLOW)?;
+        let before = self.gauge.wait(self.wait())?;
         let mut leg = self.measure(workload, peer, server)?;
         leg.pace = Some(self.gauge.pace()?.min(before));
         Ok(leg)
